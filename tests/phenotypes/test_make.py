@@ -1,0 +1,245 @@
+"""The room as a whole: real tables in, the promised tables out, nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_screen import DMSO, LAYOUT, MOVED, SAME, Screen
+
+from vae_sci.config import PhenotypesSettings
+from vae_sci.contracts import CELLS, CLUSTERS, EMBEDDINGS, ENRICHMENT, PROFILES, TILES, TREATMENTS
+from vae_sci.errors import ContractError, InputError
+from vae_sci.phenotypes.make import make_phenotypes
+
+SETTINGS = PhenotypesSettings(resolution=0.3)
+TABLES = {
+    "cells.parquet": CELLS,
+    "clusters.csv": CLUSTERS,
+    "treatments.csv": TREATMENTS,
+    "profiles.parquet": PROFILES,
+    "enrichment.csv": ENRICHMENT,
+}
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Screen:
+    return Screen(tmp_path)
+
+
+def make(screen: Screen, settings: PhenotypesSettings = SETTINGS, seed: int = 0) -> Path:
+    make_phenotypes(screen.rows, screen.results, "vae", settings, seed)
+    return screen.results / "phenotypes" / "vae"
+
+
+def test_a_screen_with_one_strong_treatment(screen: Screen) -> None:
+    screen.add("P2", offset=3.0).add("P1", platemap=False)
+    folder = make(screen)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        [*TABLES, "cells.h5ad", "scores.json"]
+    )
+    tables = {name: contract.read(folder / name) for name, contract in TABLES.items()}
+    cells = tables["cells.parquet"]
+
+    tiles = pd.concat([TILES.read(screen.tiles(p)) for p in ("P1", "P2")])
+    z = pd.concat([EMBEDDINGS.read(screen.embedding(p)) for p in ("P1", "P2")])
+    z = z.set_index("cell_id").loc[cells["cell_id"], [f"z_{i:03d}" for i in range(6)]]
+    assert cells["cell_id"].tolist() == sorted(tiles["cell_id"])
+    assert (cells["moa"] == "mechanism of " + cells["treatment"]).all()
+    assert {"saturated", "autocorrelation", "focus"} <= set(cells.columns)
+    for plate in ("P1", "P2"):
+        here = (cells["plate"] == plate).to_numpy()
+        control = (here & cells["control"]).to_numpy()
+        expected = (z[here] - z[control].mean()) / z[control].std(ddof=0)
+        np.testing.assert_allclose(cells.loc[here, z.columns], expected, atol=1e-9)
+    assert set(cells["normalized_by"]) == {"plate"}
+
+    moved = cells["treatment"] == "moved"
+    cluster = cells.loc[moved, "cluster"].mode()[0]
+    assert ((cells["cluster"] == cluster) == moved).mean() > 0.97
+    clusters = tables["clusters.csv"].set_index("cluster")
+    assert clusters["n_cells"].sum() == len(cells) == 280
+    assert clusters.loc[cluster, "top_treatment"] == "moved"
+    assert clusters.loc[cluster, "share_control"] < 0.05
+    treatments = tables["treatments.csv"].set_index("treatment")
+    assert treatments.loc["moved", "top_cluster"] == cluster
+    assert treatments.loc["moved", "auroc"] > 0.99
+    assert treatments.loc["moved", "distance"] == pytest.approx(6, abs=0.8)
+    assert treatments.loc["same", "auroc"] == pytest.approx(0.5, abs=0.15)
+    assert np.isnan(treatments.loc["DMSO", "auroc"])
+    assert treatments.loc["DMSO", "control"]
+    profiles = tables["profiles.parquet"]
+    assert len(profiles) == 14
+    well = cells[(cells["plate"] == "P2") & (cells["well"] == "C02")]
+    row = profiles[(profiles["plate"] == "P2") & (profiles["well"] == "C02")].iloc[0]
+    assert row["z_000"] == pytest.approx(well["z_000"].mean())
+    assert (row["treatment"], row["n_cells"], row["control"]) == ("moved", 20, False)
+
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["n_cells"] == 280
+    assert scores["n_clusters"] == len(clusters)
+    assert scores["normalized_by"] == {"plate": 280}
+    assert scores["warnings"] == []
+    plate, treatment = scores["recovery"]["plate"], scores["recovery"]["treatment"]
+    assert plate["raw"] > 0.95
+    assert plate["normalized"] < 0.65
+    assert plate["chance"] == 0.5
+    assert treatment["normalized"] > treatment["chance"] + 0.2
+
+
+def test_h5ad_opens_with_what_scanpy_needs(screen: Screen) -> None:
+    folder = make(screen.add("P1").add("P2", platemap=False))
+    cells = CELLS.read(folder / "cells.parquet").set_index("cell_id")
+    table = anndata.read_h5ad(folder / "cells.h5ad")
+    assert table.obs_names.tolist() == cells.index.tolist()
+    assert table.X.dtype == np.float32
+    np.testing.assert_allclose(table.X, cells[table.var_names], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(table.obsm["X_umap"], cells[["umap_1", "umap_2"]], rtol=1e-6)
+    raw = pd.concat([EMBEDDINGS.read(screen.embedding(p)) for p in ("P1", "P2")])
+    raw = raw.set_index("cell_id").loc[cells.index, table.var_names]
+    np.testing.assert_allclose(table.obsm["X_z_raw"], raw, rtol=1e-6, atol=1e-6)
+    assert table.obs["cluster"].cat.categories.tolist() == sorted(set(cells["cluster"]), key=int)
+    assert table.obs["cluster"].astype(str).tolist() == cells["cluster"].tolist()
+    assert table.obs["control"].dtype == bool
+    assert table.obs["moa"].dtype == "category"
+    assert table.obs["x"].isna().all()
+    assert table.uns["vae_sci"]["settings"]["neighbours"] == 15
+    assert set(table.uns["vae_sci"]["versions"]) >= {"vae_sci", "umap-learn", "leidenalg"}
+
+
+def test_scanpy_draws_it(screen: Screen) -> None:
+    scanpy = pytest.importorskip("scanpy")
+    folder = make(screen.add("P1"))
+    table = anndata.read_h5ad(folder / "cells.h5ad")
+    axes = scanpy.pl.umap(table, color="cluster", show=False)
+    assert sum(len(c.get_offsets()) for c in axes.collections) >= table.n_obs
+
+
+def test_same_seed_same_files_and_another_seed_another_picture(screen: Screen) -> None:
+    screen.add("P1")
+    first, again, other = (
+        CELLS.read(make(screen, seed=seed) / "cells.parquet") for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(first, again)
+    assert not np.array_equal(first["umap_1"], other["umap_1"])
+    np.testing.assert_array_equal(first["z_000"], other["z_000"])
+
+
+def test_fallback_is_a_column_a_warning_and_a_line_of_scores(
+    screen: Screen, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen.add("P1").add("P2", {"B02": DMSO, "C02": MOVED, "D02": SAME})
+    with caplog.at_level(logging.WARNING, "vae_sci"):
+        folder = make(screen)
+    cells = CELLS.read(folder / "cells.parquet")
+    used = cells.groupby("plate")["normalized_by"].unique()
+    assert [list(u) for u in used] == [["plate"], ["batch"]]
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["normalized_by"] == {"plate": 140, "batch": 60}
+    assert [r.getMessage() for r in caplog.records if r.name == "vae_sci"] == scores["warnings"]
+    assert "P2 (20 cells in 1 wells)" in scores["warnings"][0]
+
+
+@pytest.mark.parametrize("lost_from", ["tiles", "embedding"])
+def test_a_cell_in_one_table_alone_is_an_error_that_names_it(
+    screen: Screen, lost_from: str
+) -> None:
+    screen.add("P1")
+    contract, path = (
+        (TILES, screen.tiles("P1"))
+        if lost_from == "tiles"
+        else (EMBEDDINGS, screen.embedding("P1"))
+    )
+    table = contract.read(path)
+    contract.write(table[table["cell_id"] != "P1/C02/1/61"], path)
+    with pytest.raises(ContractError, match="P1/C02/1/61 only in the first"):
+        make(screen)
+
+
+def test_a_well_that_the_platemap_lacks_is_an_error_that_names_it(screen: Screen) -> None:
+    screen.add("P1")
+    path = Path(str(screen.rows[0].platemap))
+    path.write_text("".join(line for line in path.open() if not line.startswith("C03")))
+    with pytest.raises(InputError, match="C03"):
+        make(screen)
+
+
+def test_platemap_wins_over_columns_that_the_tiles_carry(screen: Screen) -> None:
+    screen.add("P1")
+    tiles = TILES.read(screen.tiles("P1"))
+    TILES.write(
+        tiles.assign(moa="stale", control=True, treatment="stale", source="kept"),
+        screen.tiles("P1"),
+    )
+    cells = CELLS.read(make(screen) / "cells.parquet")
+    assert set(cells["moa"]) == {"mechanism of DMSO", "mechanism of moved", "mechanism of same"}
+    assert set(cells["treatment"]) == {"DMSO", "moved", "same"}
+    assert cells["control"].sum() == 60
+    assert set(cells["source"]) == {"kept"}
+
+
+def test_no_treatment_anywhere_still_gives_phenotypes(screen: Screen) -> None:
+    screen.add("P1", platemap=False)
+    tiles = TILES.read(screen.tiles("P1"))
+    TILES.write(tiles.drop(columns=["treatment", "concentration", "control"]), screen.tiles("P1"))
+    folder = make(screen)
+    cells = CELLS.read(folder / "cells.parquet")
+    assert not cells["control"].any()
+    assert set(cells["normalized_by"]) == {"all"}
+    assert len(TREATMENTS.read(folder / "treatments.csv")) == 1
+    assert ENRICHMENT.read(folder / "enrichment.csv")["p_value"].isna().all()
+    warnings = json.loads((folder / "scores.json").read_text())["warnings"]
+    assert any("no control cells" in w for w in warnings)
+
+
+def test_an_earlier_result_is_left_alone_when_a_run_fails(screen: Screen) -> None:
+    folder = make(screen.add("P1"))
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    screen.embedding("P1").unlink()
+    with pytest.raises(ContractError, match=r"P1\.parquet"):
+        make(screen)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"control": "false"}, "true or false"),
+        ({"cluster": "7"}, "cluster in cells.csv"),
+        ({"z_position": 1.0}, "z_position in cells.csv"),
+        ({"treatment": [f"t{i}" for i in range(140)]}, "more than one in B02"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused(
+    screen: Screen, change: dict[str, object], message: str
+) -> None:
+    screen.add("P1", platemap=False)
+    TILES.write(TILES.read(screen.tiles("P1")).assign(**change), screen.tiles("P1"))
+    with pytest.raises(InputError, match=message):
+        make(screen)
+
+
+def test_a_treatment_that_is_control_in_some_wells_alone_is_refused(screen: Screen) -> None:
+    screen.add("P1").add("P2", {**LAYOUT, "B02": ("DMSO", 0.0, False)})
+    with pytest.raises(InputError, match="both for DMSO"):
+        make(screen)
+
+
+def test_plates_encoded_with_different_dimensions_are_refused(screen: Screen) -> None:
+    screen.add("P1").add("P2", d=5)
+    with pytest.raises(ContractError, match="5 on P2"):
+        make(screen)
+
+
+def test_progress_is_told(screen: Screen) -> None:
+    told: list[tuple[int, int]] = []
+    screen.add("P1")
+    make_phenotypes(
+        screen.rows, screen.results, "vae", SETTINGS, 0, lambda a, b: told.append((a, b))
+    )
+    assert told == [(i, 6) for i in range(1, 7)]

@@ -1,0 +1,310 @@
+"""One verb per room: read settings, call one function, show progress. No logic here.
+
+Rooms are imported inside the verbs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vae_sci.errors import InputError, VaeSciError
+
+if TYPE_CHECKING:
+    from vae_sci.config import PlateRow
+
+app = typer.Typer(
+    name="vae-sci",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="From plates of microscope images, without labels, to latent phenotypes.\n\n"
+    "The whole pipeline is `snakemake --cores all`; each verb below is one of its steps, in the "
+    "order in which data passes, and can be run alone.",
+)
+
+Plates = Annotated[
+    Path, typer.Option(help="Table of plates, one row each (config/README.md).", show_default=True)
+]
+Plate = Annotated[str, typer.Option(help="Name of the plate: its row in the table of plates.")]
+Results = Annotated[Path, typer.Option(help="Folder that results are written into.")]
+Room = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings: a config file such as config/config.yaml, or this step's part of it as "
+        "JSON. Left out: defaults.",
+    ),
+]
+Model = Annotated[str, typer.Option(help="Name of the model: its folder under results/models.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
+Device = Annotated[
+    str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.", metavar="auto|cpu|cuda")
+]
+
+DEFAULT_PLATES = Path("config/plates.tsv")
+DEFAULT_RESULTS = Path("results")
+
+
+def _rows(path: Path) -> list[PlateRow]:
+    from vae_sci.config import read_plates
+
+    return read_plates(path)
+
+
+def _row(path: Path, plate: str) -> PlateRow:
+    rows = {row.plate: row for row in _rows(path)}
+    if plate not in rows:
+        raise InputError(
+            required=f"a plate of {path}: {', '.join(rows)}",
+            found=f"--plate {plate}",
+            action="check the name, or add a row",
+        )
+    return rows[plate]
+
+
+@app.command()
+def simulate(
+    recipe: Annotated[Path, typer.Option(help="Recipe of the screen, YAML.")],
+    plate: Annotated[str, typer.Option(help="Plate of the recipe to image.")],
+    out: Annotated[Path, typer.Option(help="Folder for images, platemap, dark frames, truth.")],
+) -> None:
+    """Image a plate of virtual cells under virtual treatments, with known truth.
+
+    Example: `vae-sci simulate --recipe resources/simulate/screen.yaml --plate plate1 --out sim/A`
+    """
+    from vae_sci.progress import bar
+    from vae_sci.simulate.recipe import read_recipe
+    from vae_sci.simulate.screen import simulate_plate
+
+    with bar(f"simulate {plate}", "fields") as progress:
+        simulate_plate(read_recipe(recipe), plate, out, progress=progress)
+
+
+@app.command()
+def index(
+    plate: Plate,
+    plates: Plates = DEFAULT_PLATES,
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+) -> None:
+    """List a plate's images: which file shows which well, site and channel, and how well.
+
+    Example: `vae-sci index --plate P1` writes `results/images/P1.parquet`.
+    """
+    from vae_sci.config import ImagesSettings, room_settings
+    from vae_sci.images.index import index_plate
+    from vae_sci.progress import bar
+
+    row, images = _row(plates, plate), room_settings(settings, "images", ImagesSettings)
+    with bar(f"index {plate}", "fields") as progress:
+        index_plate(row, images, results / "images" / f"{plate}.parquet", progress=progress)
+
+
+@app.command()
+def tiles(
+    plate: Plate,
+    plates: Plates = DEFAULT_PLATES,
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    images: Annotated[
+        str | None, typer.Option(help="Settings of the images, as for --settings.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Cut a plate's cells into tiles of raw counts, with a table and a ledger of what was dropped.
+
+    Example: `vae-sci tiles --plate P1` writes `results/tiles/P1.zarr`, its table and ledger.
+    """
+    from vae_sci.config import ImagesSettings, TilesSettings, room_settings
+    from vae_sci.progress import bar
+    from vae_sci.tiles.make import make_tiles
+
+    with bar(f"tiles {plate}", "fields") as progress:
+        make_tiles(
+            _row(plates, plate),
+            results / "images" / f"{plate}.parquet",
+            room_settings(settings, "tiles", TilesSettings),
+            room_settings(images, "images", ImagesSettings),
+            seed,
+            results,
+            progress=progress,
+        )
+
+
+@app.command()
+def train(
+    plates: Plates = DEFAULT_PLATES,
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    training: Annotated[
+        str | None, typer.Option(help="Settings of the training, as for --settings.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to use.", min=1)] = 1,
+    log: Annotated[
+        Path | None, typer.Option(help="File that also gets one line per epoch.")
+    ] = None,
+) -> None:
+    """Fit the model to the training wells of all plates; goes on where a killed run stopped.
+
+    Loss, distortion and rate are nats per tile; bits are per pixel and channel.
+    Example: `vae-sci train --settings config/config.yaml --training config/config.yaml`
+    """
+    from vae_sci.config import ModelSettings, TrainingSettings, room_settings
+    from vae_sci.progress import bar, say
+    from vae_sci.training.loop import train as fit
+
+    model = room_settings(settings, "model", ModelSettings)
+    lines = []
+
+    def on_epoch(row: dict[str, float]) -> None:
+        line = (
+            f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.0f}, distortion "
+            f"{row['train_distortion']:.0f}, rate {row['train_rate']:.1f} nats/tile; "
+            f"{row['train_bits']:.3f} bits/pixel, held out {row['validation_bits']:.3f}; "
+            f"{row['active_units']:.0f} active units; {row['tiles_per_second']:.0f} tiles/s, "
+            f"{row['data_wait']:.0%} of the time waiting for data"
+        )
+        lines.append(line)
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("\n".join(lines) + "\n")
+        if not sys.stderr.isatty():
+            say(line)
+
+    with bar(f"train {model.name}", "steps") as progress:
+
+        def on_step(done: int, total: int, now: dict[str, float]) -> None:
+            progress(
+                done,
+                total,
+                f"epoch {now['epoch']:.0f}  loss {now['loss']:.0f}  distortion "
+                f"{now['distortion']:.0f}  rate {now['rate']:.1f}  {now['bits']:.3f} bits/px  "
+                f"{now['tiles_per_second']:.0f} tiles/s  data wait {now['data_wait']:.0%}",
+            )
+
+        fit(
+            results,
+            [row.plate for row in _rows(plates)],
+            model,
+            room_settings(training, "training", TrainingSettings),
+            seed,
+            device=device,
+            devices=devices,
+            on_step=on_step if sys.stderr.isatty() else None,
+            on_epoch=on_epoch,
+        )
+
+
+@app.command()
+def embed(
+    plate: Plate,
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    device: Device = "auto",
+) -> None:
+    """Encode a plate's tiles: posterior mean and sd, rate, distortion and novelty per cell.
+
+    Example: `vae-sci embed --plate P1` writes `results/embeddings/vae/P1.parquet`.
+    """
+    from vae_sci.config import EmbeddingSettings, room_settings
+    from vae_sci.embedding.encode import embed_plate
+    from vae_sci.progress import bar
+
+    batch = room_settings(settings, "embedding", EmbeddingSettings)
+    with bar(f"embed {plate}", "cells") as progress:
+        embed_plate(results, plate, model, batch, device=device, progress=progress)
+
+
+@app.command()
+def generate(
+    plates: Plates = DEFAULT_PLATES,
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Reconstruct held-out cells and draw new ones from the prior, as image stacks.
+
+    Example: `vae-sci generate` writes OME-TIFFs into `results/generated/vae/`; what the model
+    made is marked as synthetic.
+    """
+    from vae_sci.embedding.generate import generate as make
+
+    make(results, [row.plate for row in _rows(plates)], model, seed, device=device)
+
+
+@app.command()
+def phenotypes(
+    plates: Plates = DEFAULT_PLATES,
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    seed: Seed = 0,
+) -> None:
+    """Normalise embeddings against controls, cluster them, draw the UMAP, write the tables.
+
+    Example: `vae-sci phenotypes` writes `results/phenotypes/vae/cells.parquet` and its company.
+    """
+    from vae_sci.config import PhenotypesSettings, room_settings
+    from vae_sci.phenotypes.make import make_phenotypes
+    from vae_sci.progress import bar
+
+    chosen = room_settings(settings, "phenotypes", PhenotypesSettings)
+    with bar("phenotypes", "steps") as progress:
+        make_phenotypes(_rows(plates), results, model, chosen, seed, progress=progress)
+
+
+@app.command()
+def figures(
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    seed: Seed = 0,
+) -> None:
+    """Draw training curves, reconstructions, UMAPs, gallery and heat map as PNG and SVG.
+
+    Example: `vae-sci figures` writes into `results/figures/vae/`.
+    """
+    from vae_sci.config import ReportSettings, room_settings
+    from vae_sci.progress import bar
+    from vae_sci.report.figures import draw_all
+
+    chosen = room_settings(settings, "report", ReportSettings)
+    with bar("figures", "figures") as progress:
+        draw_all(results, model, chosen, seed, progress)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT statement (DuckDB's SQL).")],
+    results: Results = DEFAULT_RESULTS,
+    model: Annotated[
+        str | None, typer.Option(help="Model, where the results hold several.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all rows to this .csv or .parquet file instead.")
+    ] = None,
+) -> None:
+    """Ask the result tables in SQL: views `cells`, `clusters`, `treatments`, `fields`.
+
+    Example: `vae-sci query "SELECT treatment, count(*) AS n FROM cells GROUP BY treatment"`
+    """
+    from vae_sci.query import run_query, write_result
+
+    write_result(run_query(results, sql, model), out)
+
+
+def main() -> None:
+    """Entry point: the user's own mistakes end in three lines, not in a traceback."""
+    try:
+        app()
+    except VaeSciError as error:
+        print(f"error\n{error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,392 @@
+"""Settings: one frozen model per room, parsed once at the door; inside, they are trusted."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vae_sci.errors import SettingsError
+
+
+class Room(BaseModel):
+    """Base of every settings model: frozen, and a key that it does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ImagesSettings(Room):
+    """How raw images are read."""
+
+    channels: dict[str, str] = Field(
+        {},
+        description="channel id in the file name (or position in the stack, from 1) → its name; "
+        "the order given is the order of channels in every tile; empty: the ids found, sorted",
+    )
+    pixel_size_um: float | None = Field(
+        None, gt=0, description="µm per pixel; null: read from the image metadata"
+    )
+
+
+class SegmentationSettings(Room):
+    """How nuclei and cells are found in a field (scikit-image, classical)."""
+
+    nucleus_channel: str | None = Field(
+        None, description="name of the channel that shows nuclei; null: the first channel"
+    )
+    cell_channel: str | None = Field(
+        None, description="name of the channel that fills the cell; null: the sum of all channels"
+    )
+    nucleus_diameter_um: float = Field(
+        12.0, gt=0, description="µm, typical diameter of a nucleus: sets smoothing and splitting"
+    )
+    cell_diameter_um: float = Field(
+        35.0,
+        gt=0,
+        description="µm, typical diameter of a cell: a cell ends half this far from its nucleus",
+    )
+    merge_gap_um: float = Field(
+        1.5,
+        ge=0,
+        description="µm: nuclei of like size no farther apart than this share one cell; 0: never, "
+        "for cells that grow in tight layers",
+    )
+
+
+class SplitSettings(Room):
+    """Shares of wells for training, validation and test; a well is never in two parts."""
+
+    train: Fraction = Field(0.8, description="share of wells the model learns from")
+    validation: Fraction = Field(0.1, description="share of wells that watch the training")
+    test: Fraction = Field(0.1, description="share of wells kept for comparisons")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitSettings:
+        if abs(self.train + self.validation + self.test - 1) > 1e-6 or self.train == 0:
+            raise ValueError("train, validation and test must sum to 1, and train be above 0")
+        return self
+
+
+class TilesSettings(Room):
+    """How cells are cut out of fields into tiles."""
+
+    size: float = Field(64, gt=0, description="edge of a tile, in `unit`")
+    unit: Literal["pixel", "um"] = Field("pixel", description="unit of `size`: pixel or um")
+    neighbours: Literal["keep", "mask"] = Field(
+        "keep",
+        description="keep: neighbouring cells in a tile are part of the image; mask: the model "
+        "neither sees nor explains their pixels (the stored counts stay as they are)",
+    )
+    segmentation: SegmentationSettings = Field(
+        SegmentationSettings(), description="how nuclei and cells are found"
+    )
+    split: SplitSettings = Field(SplitSettings(), description="shares of wells per part")
+
+
+class DecoderSettings(Room):
+    """How the latent reaches the image."""
+
+    skip: Literal["none", "latent"] = Field(
+        "latent",
+        description="none: z enters once, at the bottom; latent: z is fed again to every "
+        "resolution of the decoder",
+    )
+
+
+class LikelihoodSettings(Room):
+    """The distribution of raw counts given the latent."""
+
+    name: Literal["gaussian_fixed", "logistic_mixture"] = Field(
+        "logistic_mixture",
+        description="logistic_mixture: mixture of discretised logistics; gaussian_fixed: one "
+        "standard deviation for all pixels, the classic VAE, as a control",
+    )
+    components: int = Field(
+        4, ge=1, le=20, description="logistics per channel and pixel (logistic_mixture only)"
+    )
+    sigma: float = Field(
+        0.3,
+        gt=0,
+        description="gaussian_fixed only: standard deviation, in standard deviations of a channel",
+    )
+
+
+class ModelSettings(Room):
+    """The variational autoencoder."""
+
+    name: str = Field("vae", pattern=r"^[A-Za-z0-9_-]+$", description="folder name of the model")
+    latent_dim: int = Field(32, ge=1, description="numbers per cell in z")
+    widths: tuple[int, ...] = Field(
+        (32, 48, 64, 96),
+        min_length=1,
+        description="feature maps at each resolution, fine to coarse; each step halves the tile",
+    )
+    depth: int = Field(1, ge=1, description="residual blocks per resolution")
+    decoder: DecoderSettings = Field(DecoderSettings(), description="the decoder")
+    likelihood: LikelihoodSettings = Field(
+        LikelihoodSettings(), description="the distribution of raw counts"
+    )
+
+
+class TrainingSettings(Room):
+    """How the model is fitted."""
+
+    epochs: int = Field(60, ge=1, description="passes over the training tiles")
+    batch_size: int = Field(64, ge=1, description="tiles per step, over all devices together")
+    learning_rate: float = Field(1e-3, gt=0, description="peak step size of AdamW")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay")
+    warmup: Fraction = Field(0.05, description="share of all steps over which the rate rises")
+    beta: float = Field(1.0, ge=0, description="weight of the rate KL(q(z|x) || p(z)); 1: the ELBO")
+    beta_warmup: Fraction = Field(
+        0.2, description="share of all steps over which beta rises linearly from 0"
+    )
+    ema: float = Field(
+        0.995, ge=0, lt=1, description="decay per step of the averaged weights that are published"
+    )
+    gradient_clip: float = Field(200.0, gt=0, description="largest gradient norm, nats per value")
+    shift: int = Field(
+        3, ge=0, description="pixels, largest whole-pixel shift in augmentation (edges mirrored)"
+    )
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto",
+        description="convolutions in float32 or bf16; auto: bf16 on a GPU that has it. "
+        "Likelihoods are always float32",
+    )
+
+
+class EmbeddingSettings(Room):
+    """How tiles are encoded."""
+
+    batch_size: int = Field(256, ge=1, description="tiles per forward pass")
+
+
+class PhenotypesSettings(Room):
+    """How embeddings become phenotypes."""
+
+    normalization: Literal["none", "standardize", "whiten"] = Field(
+        "standardize",
+        description="against control wells: none, standardize (each dimension to mean 0 and sd 1 "
+        "of the controls) or whiten (their covariance to the identity)",
+    )
+    min_control_cells: int = Field(
+        20, ge=2, description="fewer control cells than this on a plate: fall back to its batch"
+    )
+    min_control_wells: int = Field(
+        2, ge=1, description="fewer control wells than this on a plate: fall back to its batch"
+    )
+    neighbours: int = Field(15, ge=2, description="nearest neighbours per cell in the graph")
+    resolution: float = Field(1.0, gt=0, description="Leiden resolution: higher, more clusters")
+    umap_min_dist: float = Field(0.3, ge=0, le=1, description="how tightly UMAP packs points")
+
+
+class ReportSettings(Room):
+    """What the figures show."""
+
+    gallery_cells: int = Field(12, ge=1, description="tiles per cluster in the gallery")
+    treatments: int = Field(
+        20, ge=1, description="treatments coloured on the UMAP; the rest is drawn grey"
+    )
+    colour_by: tuple[str, ...] = Field(
+        (), description="further columns of cells.parquet to colour a UMAP by, such as moa"
+    )
+
+
+class Settings(Room):
+    """All settings of a run."""
+
+    plates: str = Field("config/plates.tsv", description="table of plates, one row each")
+    results: str = Field("results", description="folder that a run writes into")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+    images: ImagesSettings = Field(ImagesSettings(), description="reading images")
+    tiles: TilesSettings = Field(TilesSettings(), description="fields → tiles")
+    model: ModelSettings = Field(ModelSettings(), description="the autoencoder")
+    training: TrainingSettings = Field(TrainingSettings(), description="fitting")
+    embedding: EmbeddingSettings = Field(EmbeddingSettings(), description="tiles → embeddings")
+    phenotypes: PhenotypesSettings = Field(
+        PhenotypesSettings(), description="embeddings → phenotypes"
+    )
+    report: ReportSettings = Field(ReportSettings(), description="figures")
+
+
+class PlateRow(Room):
+    """One row of `plates.tsv`: where a plate's images or ready-made tiles are."""
+
+    plate: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the plate, unique")
+    kind: Literal["images", "tiles"] = Field(
+        "images", description="images: fields to segment; tiles: stacks of cells already cropped"
+    )
+    images: str | None = Field(None, description="folder or glob of the plate's image files")
+    layout: str = Field(
+        "imagexpress",
+        description="how file names tell well, site and channel: imagexpress, opera, or a regular "
+        "expression with named groups well, site, channel (channel absent: channels in one file)",
+    )
+    platemap: str | None = Field(
+        None,
+        description="CSV or TSV with well, treatment, concentration, control (and plate, where "
+        "one file serves several plates), and any more columns",
+    )
+    table: str | None = Field(
+        None, description="kind tiles: CSV with one row per cell: stack, index, well, …"
+    )
+    columns: dict[str, str] = Field(
+        {},
+        description="renames columns of table and platemap: `old:new`, separated by commas",
+    )
+    batch: str = Field(
+        "screen", description="plates imaged together; normalisation falls back to it"
+    )
+    recipe: str | None = Field(
+        None, description="simulator recipe: the images are then made by the run itself"
+    )
+
+    @model_validator(mode="after")
+    def _needs(self) -> PlateRow:
+        if self.kind == "images" and not (self.images and self.platemap):
+            raise ValueError("kind 'images' needs the columns images and platemap")
+        if self.kind == "tiles" and not self.table:
+            raise ValueError("kind 'tiles' needs the column table")
+        return self
+
+
+M = TypeVar("M", bound=Room)
+
+
+def parse(model: type[M], values: dict[str, Any], source: str) -> M:
+    """Validate `values` into a frozen settings model.
+
+    Raises `SettingsError` naming `source`, the key, what was found and, for an unknown key, the
+    nearest known one.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _keys_beside(model, first["loc"])
+            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+            raise SettingsError(
+                required=f"a known key; here: {', '.join(known)}",
+                found=f"unknown key '{key}' in {source}",
+                action=f"did you mean '{near[0]}'?" if near else "remove it or correct its name",
+            ) from None
+        raise SettingsError(
+            required=f"{key + ': ' if key else ''}{first['msg']}",
+            found=f"{first['input']!r} in {source}",
+            action=f"correct '{key}' (config/README.md describes every key)"
+            if key
+            else "correct it (config/README.md describes every key)",
+        ) from None
+
+
+def _keys_beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that are allowed where `loc` ends."""
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if get_origin(annotation) in (Union, types.UnionType):
+            annotation = next(a for a in get_args(annotation) if a is not type(None))
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Settings of a whole run from a YAML file; keys left out take their default."""
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except FileNotFoundError:
+        raise SettingsError(
+            required="a settings file", found=f"no file {path}", action="check the path"
+        ) from None
+    except yaml.YAMLError as error:
+        raise SettingsError(
+            required="a YAML file", found=f"{path}: {error}", action="correct the YAML"
+        ) from None
+    if not isinstance(values, dict):
+        raise SettingsError(
+            required="a YAML mapping of keys",
+            found=f"{type(values).__name__} in {path}",
+            action="start from config/config.yaml",
+        )
+    return parse(Settings, values, str(path))
+
+
+def room_settings(text: str | None, room: str, model: type[M]) -> M:
+    """Settings of one room, as a verb receives them.
+
+    `text` is the path of a YAML file of the whole run (the room's part is taken), or JSON of the
+    room's part alone (what the workflow passes, so that a rule depends on nothing else), or None
+    for the defaults.
+    """
+    if text is None:
+        return model()
+    if text.lstrip().startswith("{"):
+        try:
+            return parse(model, json.loads(text), f"the settings of '{room}'")
+        except json.JSONDecodeError as error:
+            raise SettingsError(
+                required="JSON or the path of a YAML file",
+                found=f"{error} in --settings",
+                action="correct the JSON",
+            ) from None
+    return getattr(read_settings(text), room)
+
+
+def read_plates(path: str | Path) -> list[PlateRow]:
+    """All rows of `plates.tsv` (tab-separated; lines that start with # are comments).
+
+    Raises `SettingsError` for a missing file, an unknown column, a bad value (with its line) or a
+    plate named twice.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, comment="#", keep_default_na=False)
+    except FileNotFoundError:
+        raise SettingsError(
+            required="a table of plates", found=f"no file {path}", action="check `plates:`"
+        ) from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise SettingsError(
+            required="a tab-separated table of plates",
+            found=f"{path}: {error}",
+            action="write one row a plate, columns separated by tabs",
+        ) from None
+    rows = []
+    for number, record in enumerate(table.to_dict("records"), start=1):
+        values: dict[str, Any] = {
+            str(k).strip(): v.strip() for k, v in record.items() if isinstance(v, str) and v.strip()
+        }
+        if "columns" in values:
+            values["columns"] = _renames(values["columns"], f"{path}, row {number}")
+        rows.append(parse(PlateRow, values, f"{path}, row {number}"))
+    names = [row.plate for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not rows:
+        raise SettingsError(
+            required="at least one row, and one row a plate",
+            found=f"plate '{twice[0]}' more than once in {path}" if twice else f"no row in {path}",
+            action="give every plate its own row and name",
+        )
+    return rows
+
+
+def _renames(text: str, source: str) -> dict[str, str]:
+    pairs = [pair.split(":") for pair in text.split(",")]
+    if any(len(pair) != 2 or not all(part.strip() for part in pair) for pair in pairs):
+        raise SettingsError(
+            required="columns as old:new, separated by commas",
+            found=f"'{text}' in {source}",
+            action="for example compound:treatment,tile_file:stack",
+        )
+    return {old.strip(): new.strip() for old, new in pairs}

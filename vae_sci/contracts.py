@@ -1,0 +1,399 @@
+"""What passes between the rooms: the columns, types and units of every table.
+
+`results/README.md` is written from these contracts (`python docs/generate.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vae_sci.errors import ContractError
+from vae_sci.files import publish
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Type = Literal["string", "Int64", "float64", "bool"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its pandas type and what it means, with its unit.
+
+    `family` columns stand for a numbered or named series, such as `z_000, z_001, …`: `name` is
+    then the common prefix.
+    """
+
+    name: str
+    type: Type
+    meaning: str
+    nullable: bool = False
+    family: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A table that one room writes and others read.
+
+    `key` names the columns that are unique per row. Columns beyond the contract are carried
+    through unless `closed`.
+    """
+
+    path: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    closed: bool = False
+
+    def validate(self, table: pd.DataFrame, source: str) -> pd.DataFrame:
+        """The table with the contract's types, its columns first and in order.
+
+        Raises `ContractError` naming `source`, the column and the row.
+        """
+        ordered: list[str] = []
+        for column in self.columns:
+            names = (
+                sorted(str(name) for name in table.columns if str(name).startswith(column.name))
+                if column.family
+                else [column.name]
+            )
+            for name in names:
+                if name not in table.columns:
+                    raise ContractError(
+                        required=f"column '{name}' ({column.meaning})",
+                        found=f"columns {', '.join(map(str, table.columns))} in {source}",
+                        action="make the table again with this version of vae_sci",
+                    )
+                if table[name].isna().any() and not column.nullable:
+                    raise ContractError(
+                        required=f"a value in every row of column '{name}'",
+                        found=f"no value in row {int(table[name].isna().argmax())} of {source}",
+                        action="find out where the value was lost; the row is named above",
+                    )
+            ordered += [name for name in names if name not in ordered]
+            try:
+                table = table.astype(dict.fromkeys(names, column.type))
+            except (TypeError, ValueError) as error:
+                raise ContractError(
+                    required=f"column '{names[0]}' of type {column.type}",
+                    found=f"{error} in {source}",
+                    action="make the table again with this version of vae_sci",
+                ) from None
+        extra = [name for name in table.columns if name not in ordered]
+        if self.closed and extra:
+            raise ContractError(
+                required=f"only the columns {', '.join(ordered)}",
+                found=f"also {', '.join(extra)} in {source}",
+                action="make the table again with this version of vae_sci",
+            )
+        if self.key and table.duplicated(list(self.key)).any():
+            row = table[table.duplicated(list(self.key))].iloc[0]
+            raise ContractError(
+                required=f"one row per {', '.join(self.key)}",
+                found=f"{', '.join(str(row[k]) for k in self.key)} more than once in {source}",
+                action="give every row its own key",
+            )
+        return table[ordered + extra].reset_index(drop=True)
+
+    def read(self, path: str | Path) -> pd.DataFrame:
+        """Read and validate; raises `ContractError` also for a file that is missing or damaged."""
+        import pandas as pd
+
+        path = Path(path)
+        try:
+            table = (
+                pd.read_parquet(path)
+                if path.suffix == ".parquet"
+                else pd.read_csv(path, dtype={"treatment": "string", "cluster": "string"})
+            )
+        except (OSError, ValueError) as error:
+            raise ContractError(
+                required=self.meaning,
+                found=f"{path} cannot be read: {error}",
+                action="delete it and run again: the workflow makes it anew",
+            ) from None
+        return self.validate(table, str(path))
+
+    def write(self, table: pd.DataFrame, path: str | Path) -> None:
+        """Validate, then write as Parquet or CSV (by suffix), whole or not at all."""
+        path = Path(path)
+        table = self.validate(table, str(path))
+        with publish(path) as temporary:
+            if path.suffix == ".parquet":
+                table.to_parquet(temporary, index=False)
+            else:
+                table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+_WHERE = (
+    Column("plate", "string", "name of the plate, as in plates.tsv"),
+    Column("well", "string", "well, as row letter and two-digit column: B02"),
+    Column("site", "string", "field of view within the well", nullable=True),
+)
+
+_TREATED = (
+    Column("treatment", "string", "name of the treatment, from the platemap", nullable=True),
+    Column("concentration", "float64", "its concentration, in the platemap's unit", nullable=True),
+    Column("control", "bool", "true where the well is an untreated control"),
+)
+
+FIELDS = Contract(
+    "images/{plate}.parquet",
+    "the plate's fields, one row per field and channel (no row where tiles came ready-made)",
+    (
+        *_WHERE,
+        Column("channel", "string", "name of the channel"),
+        Column("channel_index", "Int64", "its position in a tile, from 0"),
+        Column("path", "string", "image file"),
+        Column("page", "Int64", "position of the channel within the file, from 0"),
+        Column("bytes", "Int64", "size of the file, bytes"),
+        Column("mtime", "float64", "time of its last change, s since 1970"),
+        Column("height", "Int64", "pixels"),
+        Column("width", "Int64", "pixels"),
+        Column("dtype", "string", "type of the stored grey levels"),
+        Column("pixel_size_um", "float64", "µm per pixel; empty: not known", nullable=True),
+        Column("median", "float64", "median grey level"),
+        Column("p99", "float64", "99th percentile of grey levels"),
+        Column("saturated", "float64", "share of pixels at the highest value seen, if it is 2ⁿ−1"),
+        Column(
+            "focus",
+            "float64",
+            "sharpness: variance of the Laplacian over variance of the image, of the field "
+            "smoothed by 1 pixel; compare within a channel",
+        ),
+        Column("verdict", "string", "ok, or why the field was dropped"),
+    ),
+    key=("well", "site", "channel"),
+)
+
+TILES = Contract(
+    "tiles/{plate}.parquet",
+    "the plate's cells, one row per tile, in the order of the store tiles/{plate}.zarr",
+    (
+        Column("cell_id", "string", "plate/well/site/label: unique over the whole screen"),
+        *_WHERE,
+        Column("batch", "string", "plates imaged together, from plates.tsv"),
+        Column("tile", "Int64", "row of the tile in the store, from 0"),
+        Column("split", "string", "train, validation or test; all cells of a well share it"),
+        Column("y", "float64", "centre of the nucleus in its field, pixels down", nullable=True),
+        Column("x", "float64", "centre of the nucleus in its field, pixels right", nullable=True),
+        Column("y0", "Int64", "first row of the tile in its field, pixels", nullable=True),
+        Column("x0", "Int64", "first column of the tile in its field, pixels", nullable=True),
+        Column("area", "float64", "area of the cell, square pixels", nullable=True),
+        Column("nucleus_area", "float64", "area of the nucleus, square pixels", nullable=True),
+        Column("saturated", "float64", "share of the tile's values at the camera's ceiling"),
+        Column(
+            "autocorrelation",
+            "float64",
+            "smallest horizontal lag-1 autocorrelation over channels; below about 0.7: noise",
+        ),
+        Column("focus", "float64", "sharpness of the tile, as for fields, first channel"),
+        Column("intensity_", "float64", "mean grey level of a channel in the tile", family=True),
+        Column("spread_", "float64", "standard deviation of grey levels in the tile", family=True),
+        Column("store_digest", "string", "digest of the store's contents"),
+    ),
+    key=("cell_id",),
+)
+
+HISTORY = Contract(
+    "models/{model}/history.parquet",
+    "training, one row per epoch",
+    (
+        Column("epoch", "Int64", "passes over the training tiles done"),
+        Column("step", "Int64", "optimiser steps done"),
+        Column("beta", "float64", "weight of the rate at the end of the epoch"),
+        Column("learning_rate", "float64", "step size at the end of the epoch"),
+        Column("train_loss", "float64", "distortion + beta · rate, nats per tile"),
+        Column("train_distortion", "float64", "−log p(x|z), nats per tile"),
+        Column("train_rate", "float64", "KL(q(z|x) ‖ p(z)), nats per tile"),
+        Column("train_bits", "float64", "distortion, bits per pixel and channel"),
+        Column("validation_distortion", "float64", "same, averaged weights", nullable=True),
+        Column("validation_rate", "float64", "same, averaged weights", nullable=True),
+        Column("validation_bits", "float64", "same, averaged weights", nullable=True),
+        Column("active_units", "Int64", "dimensions of z whose mean varies by more than 0.01"),
+        Column("skipped_steps", "Int64", "steps skipped because a gradient was not finite"),
+        Column("tiles_per_second", "float64", "training speed"),
+        Column("data_wait", "float64", "share of the time spent waiting for data"),
+    ),
+    key=("epoch",),
+)
+
+EMBEDDINGS = Contract(
+    "embeddings/{model}/{plate}.parquet",
+    "the plate's cells in latent space, one row per tile",
+    (
+        Column("cell_id", "string", "as in the tile table"),
+        Column("z_", "float64", "posterior mean of a latent dimension", family=True),
+        Column("sd_", "float64", "posterior standard deviation of it", family=True),
+        Column("rate", "float64", "KL(q(z|x) ‖ p(z)), nats: how unusual its z is to the prior"),
+        Column("distortion", "float64", "−log p(x|z) at the posterior mean, nats per tile"),
+        Column(
+            "novelty",
+            "float64",
+            "percentile of rate + distortion among validation cells, 0–100; high: the model "
+            "describes this cell badly",
+        ),
+    ),
+    key=("cell_id",),
+    closed=True,
+)
+
+CELLS = Contract(
+    "phenotypes/{model}/cells.parquet",
+    "one row per cell of the screen, sorted by cell_id: metadata, quality, phenotype",
+    (
+        Column("cell_id", "string", "plate/well/site/label"),
+        *_WHERE,
+        Column("batch", "string", "plates imaged together, from plates.tsv"),
+        Column("y", "float64", "centre of the nucleus in its field, pixels down", nullable=True),
+        Column("x", "float64", "centre of the nucleus in its field, pixels right", nullable=True),
+        *_TREATED,
+        Column("split", "string", "train, validation or test"),
+        Column("cluster", "string", "latent phenotype: Leiden cluster of z, 0 the largest"),
+        Column("umap_1", "float64", "picture coordinate, no unit; never measure on it"),
+        Column("umap_2", "float64", "picture coordinate, no unit; never measure on it"),
+        Column("rate", "float64", "KL(q(z|x) ‖ p(z)), nats"),
+        Column("distortion", "float64", "−log p(x|z) at the posterior mean, nats per tile"),
+        Column("novelty", "float64", "percentile of rate + distortion among validation cells"),
+        Column("normalized_by", "string", "controls used for z: plate, batch, screen, all or none"),
+        Column("z_", "float64", "normalised posterior mean of a latent dimension", family=True),
+    ),
+    key=("cell_id",),
+)
+
+CLUSTERS = Contract(
+    "phenotypes/{model}/clusters.csv",
+    "latent phenotypes, one row per cluster",
+    (
+        Column("cluster", "string", "number of the cluster, 0 the largest"),
+        Column("n_cells", "Int64", "cells in it"),
+        Column("share", "float64", "share of all cells"),
+        Column(
+            "share_control",
+            "float64",
+            "share of the control cells that lie in it; empty: no controls",
+            nullable=True,
+        ),
+        Column("n_plates", "Int64", "plates that contribute cells"),
+        Column("top_plate_share", "float64", "share of its cells from its commonest plate"),
+        Column(
+            "top_treatment",
+            "string",
+            "treatment most enriched in it, with a q_value of at most 0.05; empty: none",
+            nullable=True,
+        ),
+        Column(
+            "top_log2_enrichment",
+            "float64",
+            "log2 of that treatment's share over that of controls",
+            nullable=True,
+        ),
+        Column("exemplar", "string", "cell_id of the cell nearest the cluster's mean"),
+    ),
+    key=("cluster",),
+)
+
+TREATMENTS = Contract(
+    "phenotypes/{model}/treatments.csv",
+    "treatments, one row per treatment and concentration",
+    (
+        *_TREATED,
+        Column("n_cells", "Int64", "cells"),
+        Column("n_wells", "Int64", "wells"),
+        Column("n_plates", "Int64", "plates"),
+        Column("distance", "float64", "length of its mean normalised z: control sd units"),
+        Column(
+            "auroc",
+            "float64",
+            "linear probe against controls on held-out wells; 0.5: no difference seen; empty: "
+            "fewer than two wells",
+            nullable=True,
+        ),
+        Column(
+            "top_cluster",
+            "string",
+            "cluster enriched against controls with the smallest p_value; none such: its "
+            "commonest",
+        ),
+    ),
+    key=("treatment", "concentration"),
+)
+
+PROFILES = Contract(
+    "phenotypes/{model}/profiles.parquet",
+    "mean normalised z per well",
+    (
+        Column("plate", "string", "name of the plate"),
+        Column("well", "string", "well"),
+        Column("batch", "string", "plates imaged together, from plates.tsv"),
+        *_TREATED,
+        Column("n_cells", "Int64", "cells in the well"),
+        Column("z_", "float64", "mean over cells of a normalised dimension", family=True),
+    ),
+    key=("plate", "well"),
+)
+
+ENRICHMENT = Contract(
+    "phenotypes/{model}/enrichment.csv",
+    "treatments against clusters, one row per treatment, concentration and cluster; controls have "
+    "no rows",
+    (
+        *_TREATED,
+        Column("cluster", "string", "latent phenotype"),
+        Column("n_cells", "Int64", "cells of the treatment in the cluster"),
+        Column("share", "float64", "share of the treatment's cells that lie in the cluster"),
+        Column(
+            "share_control",
+            "float64",
+            "share of the control cells that lie in it; empty: no controls",
+            nullable=True,
+        ),
+        Column(
+            "log2_enrichment",
+            "float64",
+            "log2 ratio of the shares, half a cell of the smaller group added to each",
+            nullable=True,
+        ),
+        Column(
+            "p_value",
+            "float64",
+            "Fisher's exact test, two-sided, cells as units: see README",
+            nullable=True,
+        ),
+        Column(
+            "q_value",
+            "float64",
+            "p-value adjusted after Benjamini and Hochberg",
+            nullable=True,
+        ),
+    ),
+    key=("treatment", "concentration", "cluster"),
+)
+
+GENERATED = Contract(
+    "generated/{model}/cells.csv",
+    "held-out cells shown beside their reconstruction, in the order of the image stacks",
+    (
+        Column("row", "Int64", "position in originals.ome.tif and reconstructions.ome.tif, from 0"),
+        Column("cell_id", "string", "as in the tile table"),
+        Column("split", "string", "train, validation or test"),
+        Column("rate", "float64", "KL(q(z|x) ‖ p(z)), nats"),
+        Column("bits", "float64", "distortion, bits per pixel and channel"),
+    ),
+    key=("row",),
+)
+
+CONTRACTS = (
+    FIELDS,
+    TILES,
+    HISTORY,
+    EMBEDDINGS,
+    CELLS,
+    CLUSTERS,
+    TREATMENTS,
+    PROFILES,
+    ENRICHMENT,
+    GENERATED,
+)

@@ -1,0 +1,124 @@
+"""Tiles + model → one row per cell: where it lies in latent space and how well it is described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vae_sci.config import EmbeddingSettings
+from vae_sci.contracts import EMBEDDINGS, TILES
+from vae_sci.errors import ContractError, InputError
+from vae_sci.files import publish
+from vae_sci.model.checkpoint import load_model
+from vae_sci.model.objective import describe
+from vae_sci.model.vae import VAE
+from vae_sci.tiles.store import open_store
+
+
+def embed_plate(
+    results: Path,
+    plate: str,
+    model_name: str,
+    settings: EmbeddingSettings,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `results/embeddings/{model}/{plate}.parquet`, streamed batch by batch.
+
+    The table appears whole or not at all; memory does not grow with the plate.
+
+    Raises `ContractError` when tiles and model do not fit: other channels, size, neighbours or
+    grey levels.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    model, card = load_model(results / "models" / model_name, pick_device(device))
+    store = results / "tiles" / f"{plate}.zarr"
+    table = TILES.read(results / "tiles" / f"{plate}.parquet")
+    check_fit(card, store)
+    out = results / "embeddings" / model_name / f"{plate}.parquet"
+    reference = np.array(card["novelty_reference"])
+    with publish(out) as temporary:
+        writer = None
+        for start in range(0, len(table), settings.batch_size):
+            rows = table.iloc[start : start + settings.batch_size]
+            levels, visible = load_levels(model, card, store, rows)
+            q, terms = describe(model, levels, visible)
+            frame = _frame(rows["cell_id"], q.mean, q.stddev, terms.rate, terms.distortion)
+            cost = (frame["rate"] + frame["distortion"]).to_numpy()
+            # Percentile among the validation cells, by the reference's own percentiles.
+            frame["novelty"] = np.interp(cost, reference, np.arange(101.0))
+            arrow = pa.Table.from_pandas(EMBEDDINGS.validate(frame, str(out)), preserve_index=False)
+            writer = writer or pq.ParquetWriter(temporary, arrow.schema)
+            writer.write_table(arrow)
+            if progress:
+                progress(min(start + settings.batch_size, len(table)), len(table))
+        if writer is None:
+            raise InputError(
+                required="at least one tile to embed",
+                found=f"no row in the tile table of plate {plate}",
+                action="look in the ledger for the step that dropped every cell",
+            )
+        writer.close()
+
+
+def pick_device(device: str) -> str:
+    """cuda where there is one and `device` is auto or cuda, else cpu."""
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def check_fit(card: dict[str, Any], store: Path) -> None:
+    """Raise `ContractError` unless the store's tiles are such as the model was trained on."""
+    about = dict(open_store(store).attrs["vae_sci"])
+    for name in ("channels", "size", "neighbours"):
+        if about[name] != card[name]:
+            raise ContractError(
+                required=f"tiles with {name} {card[name]}, as the model was trained on",
+                found=f"{name} {about[name]} in {store}",
+                action="embed with a model trained on such tiles",
+            )
+
+
+def load_levels(
+    model: VAE, card: dict[str, Any], store: Path, rows: pd.DataFrame
+) -> tuple[Tensor, Tensor | None]:
+    """Grey levels (N, C, H, W) of the tiles in `rows`, and their visible pixels (N, 1, H, W).
+
+    Raises `ContractError` naming the cell whose values do not lie on the model's grey levels.
+    """
+    group = open_store(store)
+    wanted = rows["tile"].to_numpy(dtype=np.int64)
+    device = next(model.parameters()).device
+    counts = np.asarray(group["tiles"].oindex[wanted])
+    try:
+        levels = model.grey_levels.to_steps(counts)
+    except InputError as error:
+        raise ContractError(
+            required=error.required,
+            found=f"{error.found}, counted from cell {rows['cell_id'].iloc[0]} of {store}",
+            action="embed with a model trained on images of this camera and bit depth",
+        ) from None
+    visible = None
+    if card["neighbours"] == "mask":
+        masks = np.asarray(group["masks"].oindex[wanted])
+        visible = torch.from_numpy(masks != 2)[:, None].to(device)
+    return levels.to(device), visible
+
+
+def _frame(
+    cells: pd.Series, mean: Tensor, sd: Tensor, rate: Tensor, distortion: Tensor
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {"cell_id": cells.to_numpy()}
+    for prefix, values in (("z", mean), ("sd", sd)):
+        array = values.cpu().numpy().astype(np.float64)
+        columns |= {f"{prefix}_{i:03d}": array[:, i] for i in range(array.shape[1])}
+    columns["rate"] = rate.cpu().numpy().astype(np.float64)
+    columns["distortion"] = distortion.cpu().numpy().astype(np.float64)
+    return pd.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""Raw images: file names, platemaps, TIFF readers, image quality, the index of a plate."""

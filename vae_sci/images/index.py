@@ -1,0 +1,233 @@
+"""The index of a plate: which files show which well, site and channel, and how good they are."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vae_sci.config import ImagesSettings, PlateRow
+from vae_sci.contracts import FIELDS
+from vae_sci.errors import InputError
+from vae_sci.images.layouts import Layout, Name, number_or_text
+from vae_sci.images.platemap import need_wells, read_platemap
+from vae_sci.images.quality import camera_ceiling, focus
+from vae_sci.images.read import read_planes
+
+ALGORITHM = 1  # raise it when the same images would give another table
+
+logger = logging.getLogger(__name__)
+
+
+def index_plate(
+    row: PlateRow,
+    settings: ImagesSettings,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the table of fields (`contracts.FIELDS`) of one plate to `out`.
+
+    Reads every image once. For kind `tiles` the table has no row. `progress` is called with
+    (fields done, fields in all). Raises `InputError` for a platemap or an image that cannot be
+    used, and for a well that is imaged but not in the platemap.
+    """
+    platemap = read_platemap(row)
+    if row.kind == "tiles":
+        names = [column.name for column in FIELDS.columns]
+        FIELDS.write(pd.DataFrame(columns=names), out)
+        return
+    fields = find_fields(row)
+    need_wells(row, (well for well, _ in fields), platemap)
+    records: list[dict[str, Any]] = []
+    for done, ((well, site), files) in enumerate(fields.items(), start=1):
+        records += _index_field(row.plate, well, site, files, settings)
+        if progress is not None:
+            progress(done, len(fields))
+    dtypes = sorted({record["dtype"] for record in records})
+    if len(dtypes) > 1:
+        odd = next(record for record in records if record["dtype"] != records[0]["dtype"])
+        raise InputError(
+            required="one type of grey levels per plate",
+            found=f"{' and '.join(dtypes)}: {records[0]['path']} and {odd['path']}",
+            action="export all images of the plate alike",
+        )
+    FIELDS.write(pd.DataFrame(records), out)
+
+
+def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:
+    """(well, site) → channel id → file, in order of well and site; reads names alone.
+
+    The channel id is None where one file holds all channels. Where file names tell of several
+    plates only those of `row.plate` count. Raises `InputError` where no file is left or two files
+    claim one place.
+    """
+    assert row.images is not None
+    paths = _list_images(row.images)
+    layout = Layout(row.layout)
+    named: list[tuple[Path, Name]] = []
+    for path in paths:
+        name = layout.parse(path.name)
+        if name is not None:
+            named.append((path, name))
+    if not named:
+        raise InputError(
+            required=f"file names that fit the layout '{row.layout}': {layout.pattern}",
+            found=f"none of {len(paths)} in {row.images}; for example {paths[0].name}",
+            action="name another layout in plates.tsv, or write a regular expression with the "
+            "groups well, site and channel",
+        )
+    if len(named) < len(paths):
+        odd = next(path for path in paths if layout.parse(path.name) is None)
+        logger.warning(
+            "%s: %d of %d files do not fit the layout and are left out, for example %s",
+            row.plate,
+            len(paths) - len(named),
+            len(paths),
+            odd.name,
+        )
+    named = _of_this_plate(named, row)
+    fields: dict[tuple[str, str], dict[str | None, Path]] = defaultdict(dict)
+    for path, name in named:
+        files = fields[name.well, name.site]
+        if name.channel in files:
+            raise InputError(
+                required="one file per well, site and channel",
+                found=f"{files[name.channel]} and {path} (well {name.well}, site {name.site}, "
+                f"channel {name.channel})",
+                action="leave one out; z planes are projected first, time points are plates apart",
+            )
+        files[name.channel] = path
+    return dict(sorted(fields.items(), key=lambda item: (item[0][0], _natural(item[0][1]))))
+
+
+def _list_images(images: str) -> list[Path]:
+    folder = Path(images)
+    if folder.is_dir():
+        found = [p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff")]
+    else:
+        found = [Path(p) for p in glob.glob(images, recursive=True)]
+    paths = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+    if not paths:
+        raise InputError(
+            required="image files (.tif, .tiff)",
+            found=f"none at {images}",
+            action="check the column images of plates.tsv: a folder, or a glob such as "
+            "'raw/plate1/**/*.tif' for folders inside it",
+        )
+    return paths
+
+
+def _of_this_plate(named: list[tuple[Path, Name]], row: PlateRow) -> list[tuple[Path, Name]]:
+    """Only files whose name tells this plate, where names tell of several.
+
+    Where all tell the same, it need not be the plate's own name: microscopes write the name of
+    the experiment there.
+    """
+    plates = sorted({name.plate or "" for _, name in named})
+    if len(plates) == 1:
+        return named
+    kept = [(path, name) for path, name in named if name.plate == row.plate]
+    if not kept:
+        raise InputError(
+            required=f"images of plate '{row.plate}'",
+            found=f"file names of {', '.join(plates[:8])} in {row.images}",
+            action="name the plate as the files do, or give a glob that fits this plate alone",
+        )
+    return kept
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdigit() else (1 << 62, text)
+
+
+def channel_names(ids: list[str], settings: ImagesSettings, source: str) -> dict[str, str]:
+    """Channel id → name, in the order of channels in a tile.
+
+    ids : what the files offer. Raises `InputError` for a channel of the settings that is not
+    among them.
+    """
+    if not settings.channels:
+        return {channel: channel for channel in sorted(ids, key=_natural)}
+    wanted = {number_or_text(key): name for key, name in settings.channels.items()}
+    missing = [channel for channel in wanted if channel not in ids]
+    if missing:
+        raise InputError(
+            required=f"channels {', '.join(wanted)} (images: channels)",
+            found=f"channels {', '.join(sorted(ids, key=_natural))} in {source}",
+            action="complete the images, leave this field out, or correct images: channels",
+        )
+    return wanted
+
+
+def _index_field(
+    plate: str, well: str, site: str, files: dict[str | None, Path], settings: ImagesSettings
+) -> list[dict[str, Any]]:
+    source = f"well {well}, site {site}: {', '.join(str(p) for p in files.values())}"
+    planes: dict[str, tuple[Path, int, NDArray[Any], float | None]] = {}
+    for channel, path in files.items():
+        if channel is not None and settings.channels:
+            wanted = {number_or_text(key) for key in settings.channels}
+            if channel not in wanted:
+                continue
+        image, size = read_planes(path)
+        if channel is not None and len(image) > 1:
+            raise InputError(
+                required="one channel per file, as the file names tell",
+                found=f"{len(image)} in {path}",
+                action="use a layout without the group channel",
+            )
+        for page, plane in enumerate(image):
+            planes[channel or str(page + 1)] = (path, page, plane, size)
+    names = channel_names(list(planes), settings, source)
+    shapes = {channel: planes[channel][2].shape for channel in names}
+    if len(set(shapes.values())) > 1:
+        raise InputError(
+            required="channels of one size in every field",
+            found="; ".join(f"{planes[c][0]}: {s[0]} × {s[1]}" for c, s in shapes.items()),
+            action="export all channels with the same binning, or leave this field out",
+        )
+    empty = any(planes[channel][2].min() == planes[channel][2].max() for channel in names)
+    records = []
+    for index, (channel, name) in enumerate(names.items()):
+        path, page, plane, size = planes[channel]
+        stat = path.stat()
+        records.append(
+            {
+                "plate": plate,
+                "well": well,
+                "site": site,
+                "channel": name,
+                "channel_index": index,
+                "path": str(path),
+                "page": page,
+                "bytes": stat.st_size,
+                "mtime": stat.st_mtime,
+                "height": plane.shape[0],
+                "width": plane.shape[1],
+                "dtype": str(plane.dtype),
+                "pixel_size_um": settings.pixel_size_um or size,
+                **_quality(plane),
+                "verdict": "empty" if empty else "ok",
+            }
+        )
+    return records
+
+
+def _quality(plane: NDArray[Any]) -> dict[str, float]:
+    """median, p99, saturated and focus of one plane (H, W)."""
+    counts = np.bincount(plane.ravel())
+    below = np.cumsum(counts)
+    ceiling = camera_ceiling(len(counts) - 1)
+    return {
+        "median": float(np.searchsorted(below, 0.5 * plane.size)),
+        "p99": float(np.searchsorted(below, 0.99 * plane.size)),
+        "saturated": counts[ceiling] / plane.size if ceiling is not None else 0.0,
+        "focus": float(focus(plane[None])[0]),
+    }

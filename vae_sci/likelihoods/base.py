@@ -1,0 +1,135 @@
+"""The seam between a decoder and p(x | z): raw numbers in, a distribution over grey levels out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from vae_sci.errors import ContractError
+from vae_sci.likelihoods.grey_levels import GreyLevels
+
+# Standard deviation, in steps, of the rounding to whole levels: the least that a channel can have.
+ROUNDING_SD = 1 / math.sqrt(12)
+
+
+class LevelDistribution(Distribution):
+    """A probability mass over integer levels, independent for every pixel and channel.
+
+    A continuous family F, in units of one level, is integrated over each level,
+    ``P(x) = F(x + ½) − F(x − ½)``, with the open tails in the lowest and the highest level.
+    ``batch_shape`` is (N, C, H, W); there is no event shape. Parameters below float32 are
+    promoted, so that the result is float32 or better, under autocast too.
+
+    A family gives ``_log_mass(levels)``, ``_draw(shape)`` (continuous), ``mean`` and ``variance``:
+
+    mean : levels; expectation of the continuous family clipped to the range. It differs from the
+        mean of the mass by less than half a level, and hardly at all for scales of a level or more.
+    variance : levels²; of the continuous family, not clipped, with the 1/12 of rounding. Too large
+        where the tails reach beyond the range, and for scales well below one level.
+
+    Parameters
+    ----------
+    top : highest level per channel, integers, (C, 1, 1).
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(
+        self, top: Tensor, batch_shape: torch.Size, validate_args: bool | None = None
+    ) -> None:
+        self.top = top
+        super().__init__(batch_shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.integer_interval(0, self.top)  # type: ignore[arg-type]
+
+    def log_prob(self, levels: Tensor) -> Tensor:
+        """Levels (…, N, C, H, W), integers → log mass in nats per pixel and channel.
+
+        Raises
+        ------
+        TypeError : levels are not integers; bf16 would already have turned 4095 into 4096.
+        ValueError : a level is out of range (where ``validate_args`` is on).
+        """
+        if levels.is_floating_point():
+            raise TypeError(f"levels must be integers, not {levels.dtype}")
+        if self._validate_args:
+            self._validate_sample(levels)
+        with torch.autocast(levels.device.type, enabled=False):
+            return self._log_mass(levels)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Levels, int32, ``sample_shape + batch_shape``; drawn exactly from the mass."""
+        with torch.no_grad():
+            drawn = self._draw(torch.Size(sample_shape) + self.batch_shape)
+            return torch.minimum(drawn.round().clamp(min=0), self.top.to(drawn)).to(torch.int32)
+
+    def _log_mass(self, levels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _draw(self, shape: torch.Size) -> Tensor:
+        raise NotImplementedError
+
+
+class Likelihood(nn.Module):
+    """Turns the decoder's raw output into a `LevelDistribution`.
+
+    The decoder's head gives ``n_params`` numbers per image channel, ordered (C, n_params). Raw
+    output 0 means: each channel has its mean and its standard deviation over the training data.
+    So start the head near zero (small weights, zero bias), and the first loss is that of a model
+    which knows the marginal mean and spread, nothing else.
+
+    Parameters
+    ----------
+    grey_levels : the grid of each channel.
+    centre, scale : mean and standard deviation of each channel over the training data, **in steps
+        above the lowest level**, C numbers. A scale below that of rounding is raised to it, so
+        that a channel which never changes is harmless.
+    """
+
+    n_params: int
+    centre: Tensor
+    scale: Tensor
+    top: Tensor
+
+    def __init__(
+        self, grey_levels: GreyLevels, centre: Sequence[float], scale: Sequence[float]
+    ) -> None:
+        super().__init__()
+        numbers = torch.tensor([list(centre), list(scale)], dtype=torch.float64)
+        if numbers.shape[1] != grey_levels.n_channels or not numbers.isfinite().all():
+            raise ContractError(
+                required=f"a finite centre and scale for each of {grey_levels.n_channels} channels",
+                found=f"centre {list(centre)}, scale {list(scale)}",
+                action="compute the channel statistics again from the tiles",
+            )
+        self.grey_levels = grey_levels
+        shaped = numbers.float().view(2, -1, 1, 1)
+        self.register_buffer("centre", shaped[0].clone())
+        self.register_buffer("scale", shaped[1].clamp(min=ROUNDING_SD))
+        self.register_buffer("top", torch.tensor(grey_levels.n_levels).view(-1, 1, 1) - 1)
+
+    def forward(self, params: Tensor) -> LevelDistribution:
+        """Raw decoder output (N, C · n_params, H, W), any float type → p(x | z) over levels."""
+        with torch.autocast(params.device.type, enabled=False):
+            return self.distribution(at_least_float32(params).unflatten(1, (-1, self.n_params)))
+
+    def distribution(self, params: Tensor) -> LevelDistribution:
+        """Raw output (N, C, n_params, H, W), float32 or float64 → p(x | z); given by a family."""
+        raise NotImplementedError
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Promote bfloat16 and float16, leave the rest."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def bits_per_pixel(nats: float, n_values: int) -> float:
+    """Nats over `n_values` (pixels × channels, of one tile or of many) → bits per value."""
+    return nats / (n_values * math.log(2))

@@ -1,0 +1,1 @@
+"""The variational autoencoder: encoder, decoder, objective, and how it is stored."""

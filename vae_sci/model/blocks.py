@@ -1,0 +1,89 @@
+"""The pieces that encoder and decoder share; initialisation stands beside each layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv(inputs: int, outputs: int, size: int, *, gain: float = 1.0) -> nn.Conv2d:
+    """A convolution that keeps the scale of activations: variance-preserving weights, zero bias.
+
+    `gain` multiplies the weights' standard deviation 1/√fan_in (0: the layer starts silent).
+    """
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+    nn.init.normal_(layer.weight, std=gain / (inputs * size * size) ** 0.5)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def linear(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:
+    """A linear layer initialised as `conv`."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=gain / inputs**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x), f a bottleneck 1×1 → 3×3 → 3×3 → 1×1 at half the width (Child 2021, VDVAE).
+
+    A quarter of the multiplications of two full 3×3 convolutions. The last layer starts at zero,
+    so that every block starts as the identity and activations keep their scale at any depth.
+
+    Where `latent_dim` is given, z scales and shifts the bottleneck's features (FiLM, Perez 2018):
+    the wire by which a generative skip feeds z to every resolution (Dieng 2019).
+    """
+
+    def __init__(self, width: int, latent_dim: int | None = None) -> None:
+        super().__init__()
+        inner = max(width // 2, 8)
+        # √2 makes up for the half of the variance that an activation takes.
+        self.reduce = conv(width, inner, 1, gain=2**0.5)
+        self.first = conv(inner, inner, 3, gain=2**0.5)
+        self.second = conv(inner, inner, 3, gain=2**0.5)
+        self.expand = conv(inner, width, 1, gain=0.0)
+        self.film = linear(latent_dim, 2 * inner, gain=0.3) if latent_dim else None
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """(N, width, H, W), and z (N, latent_dim) where the block was built for it."""
+        h = self.first(F.gelu(self.reduce(F.gelu(x))))
+        if self.film is not None and z is not None:
+            scale, shift = self.film(z)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return x + self.expand(F.gelu(self.second(F.gelu(h))))
+
+
+class Down(nn.Module):
+    """Halve height and width: average over 2 × 2 pixels, then mix to the next width."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        # An average halves the standard deviation of independent features: make up for some.
+        self.mix = conv(inputs, outputs, 1, gain=2**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(F.avg_pool2d(x, 2))
+
+
+class Up(nn.Module):
+    """Double height and width: mix to the next width, then bilinear interpolation.
+
+    Interpolation is followed by 3 × 3 convolutions in the blocks; transposed convolutions and
+    pixel shuffles leave checkerboards (Odena 2016).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.mix = conv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.mix(x), scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Mean and standard deviation over space, (N, C, H, W) → (N, 2C): what is there, not where."""
+    # A gradient through √0 is infinite: the floor keeps a constant map harmless.
+    spread = x.var(dim=(2, 3), unbiased=False).add(1e-4).sqrt()
+    return torch.cat([x.mean(dim=(2, 3)), spread], dim=1)

@@ -1,0 +1,111 @@
+"""The three acts: inference gives q(z|x), generative gives p(x|z); the objective only scores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from vae_sci.config import ModelSettings
+from vae_sci.errors import SettingsError
+from vae_sci.likelihoods import GreyLevels, LevelDistribution, make_likelihood
+from vae_sci.model.decoder import Decoder
+from vae_sci.model.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How each channel's grey levels are distributed over the training tiles.
+
+    Parameters
+    ----------
+    mean, sd : of the levels, one number per channel; centre and scale of the likelihood.
+    root_mean, root_sd : of the square root of the levels; the encoder's input is standardised by
+        them. Photon noise grows with the root of the signal: on roots it is even (Anscombe 1948).
+    """
+
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    root_mean: tuple[float, ...]
+    root_sd: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Scaling:
+        return cls(**{name: tuple(numbers) for name, numbers in values.items()})
+
+
+class VAE(nn.Module):
+    """A variational autoencoder over tiles of grey levels (Kingma & Welling 2014).
+
+    Raises
+    ------
+    SettingsError : the tile cannot be halved as often as the model has widths.
+    """
+
+    root_mean: Tensor
+    root_sd: Tensor
+
+    def __init__(
+        self, settings: ModelSettings, size: int, grey_levels: GreyLevels, scaling: Scaling
+    ) -> None:
+        super().__init__()
+        halvings = len(settings.widths)
+        if size % 2**halvings:
+            raise SettingsError(
+                required=f"a tile edge divisible by {2**halvings}: {halvings} widths halve it "
+                f"{halvings} times",
+                found=f"tiles of {size} pixels and widths {list(settings.widths)}",
+                action=f"set tiles.size to {max(1, round(size / 2**halvings)) * 2**halvings}, or "
+                "give model.widths fewer entries",
+            )
+        self.settings, self.size, self.scaling = settings, size, scaling
+        self.grey_levels = grey_levels
+        options = {
+            "logistic_mixture": {"components": settings.likelihood.components},
+            "gaussian_fixed": {"sigma": settings.likelihood.sigma},
+        }[settings.likelihood.name]
+        self.likelihood = make_likelihood(
+            settings.likelihood.name, grey_levels, scaling.mean, scaling.sd, **options
+        )
+        shape = (size, settings.widths, settings.depth, settings.latent_dim)
+        channels = grey_levels.n_channels
+        self.encoder = Encoder(channels, *shape)
+        self.decoder = Decoder(
+            channels * self.likelihood.n_params, *shape, skip=settings.decoder.skip
+        )
+        for name in ("root_mean", "root_sd"):
+            values = torch.tensor(getattr(scaling, name), dtype=torch.float32)
+            self.register_buffer(name, values.view(-1, 1, 1))
+
+    @property
+    def prior(self) -> Normal:
+        """p(z) = N(0, I), one dimension."""
+        return Normal(self.root_mean.new_zeros(()), self.root_mean.new_ones(()))
+
+    def inference(self, levels: Tensor, visible: Tensor | None = None) -> Normal:
+        """Levels (N, C, H, W), integers → q(z|x) with mean and sd (N, latent_dim).
+
+        `visible` (N, 1, H, W), bool: pixels that the model may see; the others are given as the
+        channel's mean.
+        """
+        x = (levels.float().sqrt() - self.root_mean) / self.root_sd
+        if visible is not None:
+            x = torch.where(visible, x, 0.0)
+        return self.encoder(x)
+
+    def generative(self, z: Tensor) -> LevelDistribution:
+        """z (N, latent_dim) → p(x|z), a distribution over levels (N, C, H, W)."""
+        return self.likelihood(self.decoder(z))
+
+    def forward(
+        self, levels: Tensor, visible: Tensor | None = None
+    ) -> tuple[Normal, LevelDistribution]:
+        """Both acts, with one draw of z from q: what a training step needs."""
+        q = self.inference(levels, visible)
+        return q, self.generative(q.rsample())

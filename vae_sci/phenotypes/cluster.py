@@ -1,0 +1,79 @@
+"""Latent phenotypes: Leiden clusters of the neighbour graph, and the table that describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vae_sci.phenotypes.profiles import latent_columns
+
+SIGNIFICANT = 0.05
+"""Largest q-value of a treatment that is named as enriched in a cluster."""
+
+
+def leiden(graph: Any, resolution: float, seed: int) -> NDArray[np.int64]:
+    """Cluster (N,) of each node of a symmetric weighted graph, numbered from 0 by falling size.
+
+    Leiden on modularity with a resolution (Traag et al. 2019; Reichardt & Bornholdt 2006), run
+    until nothing moves.
+    """
+    import igraph
+    import leidenalg
+    from scipy.sparse import triu
+
+    upper = triu(graph, k=1).tocoo()
+    network = igraph.Graph(
+        n=graph.shape[0], edges=np.column_stack([upper.row, upper.col]), directed=False
+    )
+    partition = leidenalg.find_partition(
+        network,
+        leidenalg.RBConfigurationVertexPartition,
+        weights=upper.data.astype(float),
+        resolution_parameter=resolution,
+        n_iterations=-1,
+        seed=seed,
+    )
+    found = np.asarray(partition.membership)
+    names, first, sizes = np.unique(found, return_index=True, return_counts=True)
+    number = np.empty(len(names), dtype=np.int64)
+    number[np.lexsort((first, -sizes))] = np.arange(len(names))
+    return number[found]
+
+
+def cluster_table(cells: pd.DataFrame, enrichment: pd.DataFrame) -> pd.DataFrame:
+    """The table `CLUSTERS` from tables `CELLS` and `ENRICHMENT`, one row per cluster.
+
+    The exemplar is the cell nearest the cluster's mean in normalised z. The top treatment is the
+    most enriched of those with a q-value of at most `SIGNIFICANT`; none: empty.
+    """
+    controls = cells.loc[cells["control"], "cluster"]
+    z = cells[latent_columns(cells)].to_numpy()
+    rows = []
+    for cluster in sorted(cells["cluster"].unique(), key=int):
+        inside = (cells["cluster"] == cluster).to_numpy()
+        members = cells[inside]
+        plates = members["plate"].value_counts()
+        away = np.linalg.norm(z[inside] - z[inside].mean(axis=0), axis=1)
+        raised = enrichment[
+            (enrichment["cluster"] == cluster)
+            & (enrichment["q_value"] <= SIGNIFICANT)
+            & (enrichment["log2_enrichment"] > 0)
+        ]
+        top = None if raised.empty else raised.loc[raised["log2_enrichment"].idxmax()]
+        rows.append(
+            {
+                "cluster": cluster,
+                "n_cells": len(members),
+                "share": len(members) / len(cells),
+                "share_control": (controls == cluster).mean() if len(controls) else np.nan,
+                "n_plates": len(plates),
+                "top_plate_share": plates.iloc[0] / len(members),
+                "top_treatment": pd.NA if top is None else top["treatment"],
+                "top_log2_enrichment": np.nan if top is None else top["log2_enrichment"],
+                "exemplar": members["cell_id"].iloc[int(away.argmin())],
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,53 @@
+"""The cells as AnnData, which scanpy, cellxgene and squidpy open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vae_sci.files import publish
+from vae_sci.phenotypes.profiles import latent_columns
+
+_PICTURE = ["umap_1", "umap_2"]
+
+
+def write_h5ad(
+    cells: pd.DataFrame, raw: pd.DataFrame, about: dict[str, Any], path: str | Path
+) -> None:
+    """Write table `CELLS` and z before normalisation (`raw`, the same rows and z columns).
+
+    `X`: normalised z, float32. `obs`: everything else, texts as categories. `obsm`: `X_umap`
+    (N, 2) and `X_z_raw` (N, d). `uns["vae_sci"]`: `about`, a mapping of settings and versions.
+    """
+    import anndata
+
+    names = latent_columns(cells)
+    table = anndata.AnnData(
+        X=cells[names].to_numpy(dtype="float32"),
+        obs=_plain(cells.drop(columns=[*names, *_PICTURE]).set_index("cell_id")),
+        var=pd.DataFrame(index=names),
+        obsm={
+            "X_umap": cells[_PICTURE].to_numpy(dtype="float32"),
+            "X_z_raw": raw[names].to_numpy(dtype="float32"),
+        },
+        uns={"vae_sci": about},
+    )
+    with publish(path) as temporary:
+        table.write_h5ad(temporary, compression="gzip")
+
+
+def _plain(obs: pd.DataFrame) -> pd.DataFrame:
+    """`obs` with dtypes that HDF5 knows: an empty number is NaN, a text a category."""
+    obs = obs.set_axis(obs.index.astype(object).rename(None))
+    for name, column in obs.items():
+        if pd.api.types.is_bool_dtype(column) and not column.isna().any():
+            obs[name] = column.astype(bool)
+        elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            kind = "float64" if column.isna().any() else column.dtype.name.lower()
+            obs[name] = column.to_numpy(dtype=kind)
+        else:
+            obs[name] = pd.Categorical(column.astype("string").astype(object))
+    numbers = sorted(obs["cluster"].cat.categories, key=int)
+    return obs.assign(cluster=obs["cluster"].cat.reorder_categories(numbers))

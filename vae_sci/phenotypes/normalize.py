@@ -1,0 +1,125 @@
+"""z in units of the control cells: the same cells on every plate should get the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vae_sci.config import PhenotypesSettings
+
+Array = NDArray[np.float64]
+Level = Literal["plate", "batch", "screen", "all", "none"]
+
+FLOOR = 0.1
+"""Smallest standard deviation of z that is scaled up to 1, in units of the prior's sd.
+
+A dimension whose posterior means vary by less (variance 0.01) is not used by the model (the
+active units of Burda et al. 2016); scaled to 1 it would fill the distances with noise.
+"""
+
+PER_DIMENSION = 10
+"""Cells per dimension from which on a covariance is taken as it is, without shrinkage."""
+
+
+def standardize(z: Array, reference: Array, floor: float = FLOOR) -> Array:
+    """z (N, d) with each dimension at mean 0 and sd 1 over `reference` (M, d).
+
+    A dimension whose reference sd lies below `floor` is divided by `floor`.
+    """
+    return (z - reference.mean(axis=0)) / np.maximum(reference.std(axis=0), floor)
+
+
+def whiten(z: Array, reference: Array, floor: float = FLOOR) -> Array:
+    """z (N, d) rotated back after scaling so that `reference` (M, d) has covariance I (ZCA).
+
+    With at least `PER_DIMENSION` cells per dimension the covariance is that of `reference` itself;
+    with fewer it is the shrunk estimate of Ledoit & Wolf (2004), since directions in which few
+    cells happen not to differ would be blown up. Eigenvalues below `floor`² are raised to it. ZCA
+    keeps each new dimension next to the old one of the same number (Kessy et al. 2018).
+    """
+    from sklearn.covariance import empirical_covariance, ledoit_wolf
+
+    centre = reference.mean(axis=0)
+    if len(reference) >= PER_DIMENSION * reference.shape[1]:
+        covariance = empirical_covariance(reference - centre, assume_centered=True)
+    else:
+        covariance, _ = ledoit_wolf(reference - centre, assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    scale = np.maximum(np.sqrt(np.maximum(values, 0)), floor)
+    return (z - centre) @ (vectors / scale) @ vectors.T
+
+
+METHODS: dict[str, Callable[[Array, Array, float], Array]] = {
+    "standardize": standardize,
+    "whiten": whiten,
+}
+
+
+def enough_controls(controls: pd.DataFrame, settings: PhenotypesSettings) -> bool:
+    """Whether these control cells (columns plate, well) can stand for a population."""
+    wells = len(controls[["plate", "well"]].drop_duplicates())
+    return len(controls) >= settings.min_control_cells and wells >= settings.min_control_wells
+
+
+def normalize(
+    z: Array, cells: pd.DataFrame, settings: PhenotypesSettings, floor: float = FLOOR
+) -> tuple[Array, NDArray[np.object_], list[str]]:
+    """z (N, d) against the controls of each cell's plate, or of the next level that has enough.
+
+    `cells` has a row per row of z, with columns plate, batch, well and control. The levels are
+    plate, batch, screen, and, where the whole screen has too few controls, all: every cell.
+
+    Returns the normalised z, the level used for each row, and a warning for each level that was
+    fallen back to.
+    """
+    if settings.normalization == "none":
+        return z.copy(), np.full(len(z), "none", dtype=object), []
+    method = METHODS[settings.normalization]
+    control = cells["control"].to_numpy(dtype=bool)
+    plates, batches = cells["plate"].to_numpy(), cells["batch"].to_numpy()
+    result = np.empty_like(z)
+    levels = np.empty(len(z), dtype=object)
+    fallen: dict[str, list[str]] = {}
+    for plate in pd.unique(plates):
+        here = plates == plate
+        level, reference = _reference(cells, control, here, batches == batches[here][0], settings)
+        result[here] = method(z[here], z[reference], floor)
+        levels[here] = level
+        if level != "plate":
+            own = cells[here & control]
+            fallen.setdefault(level, []).append(
+                f"{plate} ({len(own)} cells in {own['well'].nunique()} wells)"
+            )
+    return result, levels, [_warning(level, names, settings) for level, names in fallen.items()]
+
+
+def _reference(
+    cells: pd.DataFrame,
+    control: NDArray[np.bool_],
+    on_plate: NDArray[np.bool_],
+    in_batch: NDArray[np.bool_],
+    settings: PhenotypesSettings,
+) -> tuple[Level, NDArray[np.bool_]]:
+    """The narrowest level with enough control cells, and which rows they are."""
+    choices: tuple[tuple[Level, NDArray[np.bool_]], ...] = (
+        ("plate", on_plate & control),
+        ("batch", in_batch & control),
+        ("screen", control),
+    )
+    for level, rows in choices:
+        if enough_controls(cells[rows], settings):
+            return level, rows
+    return "all", np.ones(len(cells), dtype=bool)
+
+
+def _warning(level: str, plates: list[str], settings: PhenotypesSettings) -> str:
+    by = "all cells, treated ones too" if level == "all" else f"the controls of their {level}"
+    return (
+        f"z normalised by {by}, since these plates have fewer than {settings.min_control_cells} "
+        f"control cells or {settings.min_control_wells} control wells: {', '.join(plates)}; "
+        "differences between plates then remain in z"
+    )

@@ -1,0 +1,67 @@
+"""How the training went: one panel per quantity of the history."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from vae_sci.report.style import BLUE, FAINT, VERMILLION, Picture, canvas, finish, number
+
+# title, axis label, training column, validation column, logarithmic
+_PANELS = (
+    ("Distortion", "bits per pixel and channel", "train_bits", "validation_bits", False),
+    ("Rate of z", "nats per tile", "train_rate", "validation_rate", False),
+    ("Active units of z", "dimensions", "active_units", None, False),
+    ("Skipped steps", "optimiser steps", "skipped_steps", None, False),
+    ("Weight of the rate, β", "no unit", "beta", None, False),
+    ("Learning rate", "no unit", "learning_rate", None, True),
+    ("Speed", "tiles per second", "tiles_per_second", None, False),
+    ("Waiting for data", "share of the time", "data_wait", None, False),
+)
+
+
+def training(history: pd.DataFrame, latent_dim: int) -> Picture:
+    """Distortion, rate, active units and the course of the schedule over the epochs."""
+    figure = canvas(9.6, 3.9)
+    epochs = history["epoch"].to_numpy(dtype=float)
+    marker = "o" if len(epochs) < 30 else ""
+    style = {"marker": marker, "markersize": 2.5, "linewidth": 1.2}
+    axes = figure.subplots(2, 4, sharex=True).ravel()
+    for axis, (title, label, train, validation, logarithmic) in zip(axes, _PANELS, strict=True):
+        values = history[train].to_numpy(dtype=float)
+        axis.plot(epochs, values, color=BLUE, label="training tiles", **style)
+        if validation is not None:
+            held_out = history[["epoch", validation]].dropna().astype(float)
+            axis.plot(
+                held_out["epoch"],
+                held_out[validation],
+                color=VERMILLION,
+                linestyle="--",
+                label="validation tiles, averaged weights",
+                **style,
+            )
+        axis.set_title(title)
+        axis.set_ylabel(label)
+        if logarithmic and (values > 0).all() and values.max() > 10 * values.min():
+            axis.set_yscale("log")
+            axis.set_ylabel(f"{label}, log scale")
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        elif min(values.min(), 0) == 0 and validation is None:
+            axis.set_ylim(0, max(values.max(), 1e-12) * 1.12)
+        axis.yaxis.set_major_formatter(FuncFormatter(number))
+    axes[2].axhline(latent_dim, color=FAINT, linestyle=":", linewidth=1)
+    axes[2].set_ylim(0, latent_dim * 1.18)
+    axes[2].text(epochs[0], latent_dim * 1.03, f"all {latent_dim}", color=FAINT, fontsize=6.5)
+    axes[3].set_ylim(0, max(1.0, float(history["skipped_steps"].max()) * 1.12))
+    axes[7].set_ylim(0, 1)
+    axes[0].set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    for axis in axes[4:]:
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return finish(
+        figure,
+        "The model's fit while it was trained",
+        f"Epochs: {len(history)}. Distortion is −log p(x|z) on raw grey levels; rate is "
+        "KL(q(z|x) ‖ p(z)). β: weight of the rate in the loss.",
+        legend=axes[0].get_lines(),
+    )

@@ -1,0 +1,296 @@
+"""One plate → its store of tiles, its table of cells and its ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings, TilesSettings
+from vae_sci.contracts import FIELDS, TILES
+from vae_sci.errors import InputError, SettingsError
+from vae_sci.images.quality import camera_ceiling
+from vae_sci.images.read import read_field
+from vae_sci.tiles.crop import corners, crop, crop_masks, tile_pixels, tile_quality
+from vae_sci.tiles.ledger import Ledger
+from vae_sci.tiles.segment import Segmentation, segment
+from vae_sci.tiles.split import split_wells
+from vae_sci.tiles.stacks import Stack, read_table
+from vae_sci.tiles.store import write_store
+
+ALGORITHM = 1  # raise it when the same images and settings would give other tiles
+
+Progress = Callable[[int, int], None] | None
+
+
+def make_tiles(
+    row: PlateRow,
+    fields: Path,
+    settings: TilesSettings,
+    images: ImagesSettings,
+    seed: int,
+    results: Path,
+    progress: Progress = None,
+) -> None:
+    """Write `tiles/{plate}.zarr`, `ledger/{plate}.json` and, last, `tiles/{plate}.parquet`.
+
+    fields : the plate's table of fields (`images.index_plate`); not read for kind `tiles`.
+    results : the folder of results. progress : called with (fields or stacks done, all).
+    Raises `InputError` where the plate gives no cell, or its stacks or table cannot be used.
+    """
+    results = Path(results)
+    make = _from_stacks if row.kind == "tiles" else _from_fields
+    ledger = Ledger(row.plate, row.kind)
+    about = {
+        "plate": row.plate,
+        "kind": row.kind,
+        "neighbours": settings.neighbours,
+        "algorithm": ALGORITHM,
+    }
+    path = results / "tiles" / f"{row.plate}.zarr"
+    table, digest = make(row, Path(fields), settings, images, path, about, ledger, progress)
+    table["batch"] = row.batch
+    table["tile"] = np.arange(len(table))
+    table["store_digest"] = digest
+    wells = table["well"].astype(str)
+    parts = split_wells(Counter(wells), row.plate, seed, settings.split)
+    table["split"] = wells.map(parts)
+    ledger.write(results / "ledger" / f"{row.plate}.json", rows=len(table))
+    TILES.write(table, results / "tiles" / f"{row.plate}.parquet")
+
+
+def _from_fields(
+    row: PlateRow,
+    fields: Path,
+    settings: TilesSettings,
+    images: ImagesSettings,
+    path: Path,
+    about: dict[str, Any],
+    ledger: Ledger,
+    progress: Progress,
+) -> tuple[pd.DataFrame, str]:
+    """The plate's cells, found in its fields. Returns the table and the store's digest."""
+    index = FIELDS.read(fields)
+    everything = list(index.groupby(["well", "site"], sort=False))
+    good = [(where, rows) for where, rows in everything if (rows["verdict"] == "ok").all()]
+    bad = Counter(
+        rows.loc[rows["verdict"] != "ok", "verdict"].iloc[0]
+        for _, rows in everything
+        if not (rows["verdict"] == "ok").all()
+    )
+    ledger.add("fields", "field", found=len(everything), kept=len(good), dropped=dict(bad))
+    if not good:
+        raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
+    pixel = _common_pixel_size(index)
+    size = tile_pixels(settings, pixel)
+    channels = list(good[0][1].sort_values("channel_index")["channel"])
+    find = _Finder(settings.segmentation, channels, pixel)
+    nuclei, lost = Counter[str](), Counter[str]()
+    n_nuclei = n_cells = 0
+    tables = []
+    with write_store(
+        path,
+        channels=channels,
+        size=size,
+        dtype=str(index["dtype"].iloc[0]),
+        masks=True,
+        pixel_size_um=pixel,
+        about=about,
+    ) as writer:
+        for done, ((well, site), rows) in enumerate(good, start=1):
+            field = read_field(rows)
+            found = find(field)
+            n_nuclei, n_cells = n_nuclei + found.found, n_cells + found.n_cells
+            nuclei.update(found.dropped)
+            cells, dropped = measure(found, size)
+            lost.update(dropped)
+            first = cells[["y0", "x0"]].to_numpy(np.int64)
+            tiles = crop(field, first, size)
+            writer.append(
+                tiles, crop_masks(found.cells, cells["label"].to_numpy(np.int64), first, size)
+            )
+            ceilings = [camera_ceiling(plane.max()) for plane in field]
+            cells = pd.concat([cells, tile_quality(tiles, channels, ceilings)], axis=1)
+            cells["plate"], cells["well"], cells["site"] = row.plate, well, site
+            cells["cell_id"] = [f"{row.plate}/{well}/{site}/{n}" for n in cells.pop("label")]
+            tables.append(cells)
+            if progress is not None:
+                progress(done, len(good))
+        table = pd.concat(tables, ignore_index=True)
+        ledger.add("nuclei", "nucleus", found=n_nuclei, kept=n_cells, dropped=dict(nuclei))
+        ledger.add("cells", "cell", found=n_cells, kept=len(table), dropped=dict(lost))
+        if table.empty:
+            counts = ", ".join(f"{n} {why}" for why, n in (nuclei + lost).items())
+            raise _no_cells(
+                row,
+                f"{n_nuclei} nuclei in {len(good)} fields, none kept ({counts or 'none found'})",
+                "check tiles: segmentation (nucleus_channel, nucleus_diameter_um) and tiles: size "
+                "against one image",
+            )
+    return table, _digest(path)
+
+
+class _Finder:
+    """`segment` with its settings in pixels, for the fields of one plate."""
+
+    def __init__(
+        self, settings: SegmentationSettings, channels: list[str], pixel: float | None
+    ) -> None:
+        if pixel is None:
+            raise InputError(
+                required="the size of a pixel, since nuclei are sought by their size in µm",
+                found="none in the image files",
+                action="set images: pixel_size_um",
+            )
+        for key in ("nucleus_channel", "cell_channel"):
+            name = getattr(settings, key)
+            if name is not None and name not in channels:
+                raise SettingsError(
+                    required=f"as {key} a channel: {', '.join(channels)}",
+                    found=f"'{name}'",
+                    action=f"correct tiles: segmentation: {key}",
+                )
+        nucleus, cell = settings.nucleus_channel, settings.cell_channel
+        self._nucleus = channels.index(nucleus) if nucleus else 0
+        self._cell = channels.index(cell) if cell else None
+        self._sizes = (
+            settings.nucleus_diameter_um / pixel,
+            settings.cell_diameter_um / pixel,
+            settings.merge_gap_um / pixel,
+        )
+
+    def __call__(self, field: NDArray[Any]) -> Segmentation:
+        """Cells of a field (C, H, W)."""
+        if self._cell is not None:
+            cell = field[self._cell].astype(np.float32)
+        else:
+            weights = 1 / np.maximum(field.std(axis=(1, 2)), 1e-6)
+            cell = np.tensordot(weights.astype(np.float32), field.astype(np.float32), axes=1)
+        return segment(field[self._nucleus], cell, *self._sizes)
+
+
+def measure(found: Segmentation, size: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Cells whose tile of `size` pixels can be cut, and the number of others by reason.
+
+    Columns: label, y, x (mean of the nucleus, pixels), y0, x0, area, nucleus_area (pixels²).
+    """
+    height, width = found.cells.shape
+    count = found.n_cells
+    place = np.flatnonzero(found.nuclei)
+    label = found.nuclei.ravel()[place]
+    nucleus_area = np.bincount(label, minlength=count + 1)[1:]
+    y = np.bincount(label, place // width, count + 1)[1:] / nucleus_area
+    x = np.bincount(label, place % width, count + 1)[1:] / nucleus_area
+    first = corners(np.stack([y, x], axis=1), size)
+    edge = np.concatenate([found.cells[[0, -1]].ravel(), found.cells[:, [0, -1]].ravel()])
+    cut = np.isin(np.arange(1, count + 1), edge)
+    leaves = (first < 0).any(axis=1) | (first + size > [height, width]).any(axis=1)
+    table = pd.DataFrame(
+        {
+            "label": np.arange(1, count + 1),
+            "y": y,
+            "x": x,
+            "y0": first[:, 0],
+            "x0": first[:, 1],
+            "area": np.bincount(found.cells.ravel(), minlength=count + 1)[1:],
+            "nucleus_area": nucleus_area,
+        }
+    )
+    dropped = {"cut at border": int(cut.sum()), "tile leaves the field": int((leaves & ~cut).sum())}
+    return table[~cut & ~leaves].reset_index(drop=True), {k: n for k, n in dropped.items() if n}
+
+
+def _common_pixel_size(index: pd.DataFrame) -> float | None:
+    """µm per pixel, if all fields agree within one percent."""
+    sizes = index["pixel_size_um"].dropna()
+    if sizes.empty:
+        return None
+    if sizes.max() > 1.01 * sizes.min():
+        small, large = index.loc[[sizes.idxmin(), sizes.idxmax()], "path"]
+        raise InputError(
+            required="one pixel size per plate",
+            found=f"{sizes.min():g} µm in {small}, {sizes.max():g} µm in {large}",
+            action="treat them as two plates, or set images: pixel_size_um if the files are wrong",
+        )
+    return float(sizes.median())
+
+
+def _from_stacks(
+    row: PlateRow,
+    fields: Path,
+    settings: TilesSettings,
+    images: ImagesSettings,
+    path: Path,
+    about: dict[str, Any],
+    ledger: Ledger,
+    progress: Progress,
+) -> tuple[pd.DataFrame, str]:
+    """The plate's cells, taken from its stacks. Returns the table and the store's digest."""
+    if settings.neighbours == "mask":
+        raise InputError(
+            required="masks of cells, since tiles: neighbours is mask",
+            found=f"plate {row.plate} of kind tiles, which has none",
+            action="set tiles: neighbours to keep, or start from whole fields",
+        )
+    table = read_table(row)
+    stacks = {name: Stack(name, images) for name in table["stack"].unique()}
+    for name, stack in stacks.items():
+        index = table.loc[table["stack"] == name, "index"]
+        if index.iloc[-1] >= stack.count:
+            raise InputError(
+                required=f"positions below {stack.count}, the cells in {name}",
+                found=f"{index.iloc[-1]} in line {index.index[-1]} of {row.table}",
+                action="count from 0, and check that the table belongs to this stack",
+            )
+    one = next(iter(stacks.values()))
+    for stack in stacks.values():
+        if (stack.dtype, stack.names) != (one.dtype, one.names):
+            raise InputError(
+                required="stacks of one type and with the same channels",
+                found=f"{one.dtype}, {len(one.names)} channels in {one.path}; {stack.dtype}, "
+                f"{len(stack.names)} in {stack.path}",
+                action="save the stacks alike",
+            )
+    pixel = images.pixel_size_um or one.pixel_size_um
+    size = tile_pixels(settings, pixel)
+    quality = []
+    with write_store(
+        path,
+        channels=one.names,
+        size=size,
+        dtype=one.dtype,
+        masks=False,
+        pixel_size_um=pixel,
+        about=about,
+    ) as writer:
+        for done, (name, stack) in enumerate(stacks.items(), start=1):
+            here = table["stack"] == name
+            index = table.loc[here, "index"].to_numpy(np.int64)
+            table.loc[here, ["y0", "x0"]] += stack.offset(size)
+            for tiles in stack.blocks(size, index):
+                writer.append(tiles)
+                ceilings = [camera_ceiling(tiles[:, c].max()) for c in range(tiles.shape[1])]
+                quality.append(tile_quality(tiles, one.names, ceilings))
+            if progress is not None:
+                progress(done, len(stacks))
+    ledger.add("cells", "cell", found=len(table), kept=sum(len(q) for q in quality))
+    table = table.drop(columns=["stack", "index"]).reset_index(drop=True)
+    return pd.concat([table, pd.concat(quality, ignore_index=True)], axis=1), _digest(path)
+
+
+def _digest(path: Path) -> str:
+    from vae_sci.tiles.store import open_store
+
+    about: Any = open_store(path).attrs["vae_sci"]
+    return str(about["digest"])
+
+
+def _no_cells(row: PlateRow, found: str, action: str) -> InputError:
+    return InputError(
+        required=f"at least one cell on plate {row.plate}", found=found, action=action
+    )

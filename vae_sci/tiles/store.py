@@ -1,0 +1,178 @@
+"""The store of tiles: raw counts in sharded Zarr v3, written in whole shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from vae_sci.errors import ContractError
+from vae_sci.files import publish
+
+CHUNK, SHARD = 32, 2048  # tiles per chunk (the unit of reading) and per shard (one file)
+
+
+class TileWriter:
+    """Takes tiles as they come and writes whole shards; memory holds one shard.
+
+    Made by `write_store`.
+    """
+
+    def __init__(self, path: Path, channels: int, size: int, dtype: str, masks: bool) -> None:
+        self.group = zarr.create_group(path, zarr_format=3)
+        self.n_tiles = 0
+        self._arrays = [self._array("tiles", (channels, size, size), dtype)]
+        if masks:
+            self._arrays.append(self._array("masks", (size, size), "uint8"))
+        self._hashes = [hashlib.blake2b(digest_size=16) for _ in self._arrays]
+        self._buffers = [np.empty((SHARD, *a.shape[1:]), a.dtype) for a in self._arrays]
+        self._filled = 0
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array:
+        return self.group.create_array(
+            name,
+            shape=(0, *shape),
+            chunks=(CHUNK, *shape),
+            shards=(SHARD, *shape),
+            dtype=dtype,
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+            dimension_names=["t", *"cyx"[-len(shape) :]],
+            config={"write_empty_chunks": True},
+        )
+
+    def append(self, tiles: NDArray[Any], masks: NDArray[np.uint8] | None = None) -> None:
+        """Append tiles (n, C, H, W) of the store's type and, where it has them, masks (n, H, W)."""
+        parts = [tiles] if masks is None else [tiles, masks]
+        done = 0
+        while done < len(tiles):
+            take = min(SHARD - self._filled, len(tiles) - done)
+            for buffer, part in zip(self._buffers, parts, strict=True):
+                buffer[self._filled : self._filled + take] = part[done : done + take]
+            self._filled += take
+            done += take
+            if self._filled == SHARD:
+                self._flush()
+
+    def _flush(self) -> None:
+        start, self.n_tiles = self.n_tiles, self.n_tiles + self._filled
+        for array, buffer, digest in zip(self._arrays, self._buffers, self._hashes, strict=True):
+            array.resize((self.n_tiles, *array.shape[1:]))
+            array[start : self.n_tiles] = buffer[: self._filled]
+            digest.update(buffer[: self._filled].data)
+        self._filled = 0
+
+    def finish(self) -> str:
+        """Write what is left; the digest of all contents (see `write_store`)."""
+        if self._filled:
+            self._flush()
+        whole = hashlib.blake2b(digest_size=16)
+        for array, digest in zip(self._arrays, self._hashes, strict=True):
+            whole.update(f"{array.basename} {array.shape} {array.dtype.str}\n".encode())
+            whole.update(digest.digest())
+        return whole.hexdigest()
+
+
+@contextmanager
+def write_store(
+    path: Path,
+    *,
+    channels: Sequence[str],
+    size: int,
+    dtype: str,
+    masks: bool,
+    pixel_size_um: float | None,
+    about: dict[str, Any],
+) -> Iterator[TileWriter]:
+    """Yield a `TileWriter`; the store takes its place at `path` when the block ends well.
+
+    The group holds `tiles` (N, C, H, W) of `dtype` and, if `masks`, `masks` (N, H, W) uint8.
+    Attributes: `ome` (OME-NGFF 0.5; its time axis counts cells) and `vae_sci`: `about`, channels,
+    size (pixels), pixel_size_um, n_tiles, digest. The digest is BLAKE2b over, for each array, its
+    name, shape and type and the BLAKE2b of its bytes in order.
+    """
+    with publish(path) as temporary:
+        writer = TileWriter(temporary, len(channels), size, dtype, masks)
+        yield writer
+        digest = writer.finish()
+        writer.group.attrs["ome"] = _ome(path.stem, pixel_size_um)
+        writer.group.attrs["vae_sci"] = {
+            **about,
+            "channels": list(channels),
+            "size": size,
+            "pixel_size_um": pixel_size_um,
+            "n_tiles": writer.n_tiles,
+            "digest": digest,
+        }
+
+
+def _ome(name: str, pixel_size_um: float | None) -> dict[str, Any]:
+    unit = {"unit": "micrometer"} if pixel_size_um is not None else {}
+    scale = pixel_size_um or 1.0
+    return {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "name": name,
+                "axes": [
+                    {"name": "t", "type": "time"},
+                    {"name": "c", "type": "channel"},
+                    {"name": "y", "type": "space", **unit},
+                    {"name": "x", "type": "space", **unit},
+                ],
+                "datasets": [
+                    {
+                        "path": "tiles",
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": [1.0, 1.0, scale, scale]}
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def open_store(path: str | Path) -> zarr.Group:
+    """The store at `path`, for reading: arrays `tiles` and maybe `masks`, attribute `vae_sci`.
+
+    Raises `ContractError` where it is missing, unfinished, lacks a shard (which Zarr would read
+    as zeros), or its arrays disagree with its attributes. Does not read the tiles themselves.
+    """
+    path = Path(path)
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3)
+        about: Any = group.attrs["vae_sci"]
+        arrays: dict[str, Any] = {name: group[name] for name in ("tiles", "masks") if name in group}
+        tiles = arrays["tiles"]
+        size, count = about["size"], about["n_tiles"]
+        expected = {
+            "tiles": (count, len(about["channels"]), size, size),
+            "masks": (count, size, size),
+        }
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    for name, array in arrays.items():
+        if array.shape != expected[name]:
+            raise _damaged(path, f"{name} of shape {array.shape}, not {expected[name]}")
+        shards = -(-count // array.shards[0])
+        there = sum(p.is_file() for p in (path / name / "c").rglob("*"))
+        if there != shards:
+            raise _damaged(path, f"{there} of {shards} shards of {name}")
+    if tiles.dtype not in (np.uint8, np.uint16):
+        raise _damaged(path, f"tiles of type {tiles.dtype}")
+    return group
+
+
+def _damaged(path: Path, found: str) -> ContractError:
+    return ContractError(
+        required="a whole store of tiles",
+        found=f"{path}: {found}",
+        action="delete it and run again: the workflow makes it anew",
+    )

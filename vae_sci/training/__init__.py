@@ -1,0 +1,1 @@
+"""From stores of tiles to a trained model."""

@@ -1,0 +1,359 @@
+"""The training loop, on Lightning Fabric: CPU, one GPU or several."""
+
+from __future__ import annotations
+
+import copy
+import math
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import vae_sci
+from vae_sci import algorithms
+from vae_sci.config import ModelSettings, TrainingSettings
+from vae_sci.contracts import HISTORY
+from vae_sci.errors import ContractError, InputError, TrainingError
+from vae_sci.likelihoods import bits_per_pixel
+from vae_sci.model.checkpoint import save_model
+from vae_sci.model.objective import Terms, describe, score
+from vae_sci.model.vae import VAE
+from vae_sci.tiles.store import open_store
+from vae_sci.training import ema, schedule
+from vae_sci.training.augment import augment
+from vae_sci.training.scaling import measure
+from vae_sci.training.state import load_state, save_state, state_path
+from vae_sci.training.stream import Batch, TileStream, open_stream, read_tables
+
+SKIPS_ALLOWED = 20  # steps in a row without a finite gradient before the run stops
+ACTIVE = 0.01  # variance of a posterior mean over cells above which a unit is active (Burda 2016)
+
+StepWatch = Callable[[int, int, dict[str, float]], None]
+EpochWatch = Callable[[dict[str, float]], None]
+
+
+def train(
+    results: Path,
+    plates: list[str],
+    settings: ModelSettings,
+    training: TrainingSettings,
+    seed: int,
+    device: str = "auto",
+    devices: int = 1,
+    on_step: StepWatch | None = None,
+    on_epoch: EpochWatch | None = None,
+) -> None:
+    """Fit a model to the training tiles of `plates` and publish it in `results/models/{name}`.
+
+    A run that was cut off goes on after its last whole epoch, and on a CPU ends with the same
+    weights as an unbroken one. `device` is auto, cpu or cuda; `devices` the number of cards (or,
+    on the CPU, of processes).
+
+    Raises
+    ------
+    InputError : no training tiles.
+    ContractError : tiles of several plates do not fit together, or a file is damaged.
+    TrainingError : gradients were not finite too many times in a row.
+    """
+    from lightning.fabric import Fabric
+
+    accelerator, bf16 = _accelerator(device, training.precision)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )
+    fabric.launch()
+    folder = results / "models" / settings.name
+    stream = open_stream(results, plates, "train")
+    watched = open_stream(results, plates, "validation")
+    if training.batch_size % fabric.world_size:
+        raise InputError(
+            required=f"a batch size divisible by the number of devices, {fabric.world_size}",
+            found=f"training.batch_size {training.batch_size}",
+            action="choose a multiple",
+        )
+    about = dict(open_store(results / "tiles" / f"{plates[0]}.zarr").attrs["vae_sci"])
+    data = _digests(results, plates)
+    grey_levels, scaling = measure(stream)
+
+    torch.manual_seed(seed)
+    model = VAE(settings, int(about["size"]), grey_levels, scaling)
+    average = copy.deepcopy(model).requires_grad_(False).to(fabric.device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+    )
+    wrapped, optimizer = fabric.setup(model, optimizer)
+
+    state = state_path(
+        folder,
+        {
+            "algorithm": algorithms.TRAIN,
+            "model": settings.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "seed": seed,
+            "data": data,
+        },
+    )
+    history: list[dict[str, float]] = []
+    if state.exists():
+        history = load_state(state, model, average, optimizer)  # type: ignore[arg-type]
+
+    per_epoch = stream.steps(training.batch_size)
+    total = per_epoch * training.epochs
+    in_a_row = 0
+    for epoch in range(len(history), training.epochs):
+        # Seeded by epoch, so that a resumed run draws what an unbroken one would have drawn.
+        torch.manual_seed(_mix(seed, epoch, fabric.global_rank))
+        moves = torch.Generator().manual_seed(_mix(seed, epoch, 1000 + fabric.global_rank))
+        meter = _Meter()
+        batches = stream.shuffled(
+            training.batch_size, (seed, epoch), fabric.global_rank, fabric.world_size
+        )
+        for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+            with meter.waiting():
+                batch = next(batches)
+            rate_now = schedule.learning_rate(step, total, training.learning_rate, training.warmup)
+            beta_now = schedule.beta(step, total, training.beta, training.beta_warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate_now
+            levels, visible = _to_device(batch, grey_levels, stream, fabric.device)
+            levels, visible = _augment(levels, visible, training.shift, moves)
+            q, p = wrapped(levels, visible)
+            terms = score(q, p, levels, visible)
+            loss = terms.loss(beta_now) / terms.values.mean()
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
+            if torch.isfinite(norm):
+                in_a_row = 0
+                optimizer.step()
+                ema.update(average, model, training.ema, step)
+                meter.add(terms, beta_now)
+            else:
+                in_a_row += 1
+                meter.skipped += 1
+                if in_a_row > SKIPS_ALLOWED:
+                    raise _not_finite(settings, p, levels, batch, stream, results, about)
+            if on_step and fabric.is_global_zero:
+                on_step(step + 1, total, meter.now() | {"epoch": epoch + 1, "beta": beta_now})
+        batches.close()  # type: ignore[attr-defined]
+        row: dict[str, float] = {
+            "epoch": epoch + 1,
+            "step": (epoch + 1) * per_epoch,
+            "beta": beta_now,
+            "learning_rate": rate_now,
+            **meter.epoch(),
+            **validate(average, watched, training.batch_size),
+        }
+        history.append(row)
+        if fabric.is_global_zero:
+            save_state(state, model, average, optimizer, history)  # type: ignore[arg-type]
+            if on_epoch:
+                on_epoch(row)
+        fabric.barrier()
+
+    if fabric.is_global_zero:
+        reference = watched if watched.n_tiles else stream
+        HISTORY.write(pd.DataFrame(history), folder / "history.parquet")
+        save_model(
+            average,
+            average.state_dict(),
+            {
+                "channels": about["channels"],
+                "pixel_size_um": about.get("pixel_size_um"),
+                "neighbours": about["neighbours"],
+                "training": training.model_dump(mode="json"),
+                "seed": seed,
+                "data": data,
+                "n_train": stream.n_tiles,
+                "n_validation": watched.n_tiles,
+                "novelty_reference": novelty_reference(average, reference),
+                "versions": {
+                    "vae_sci": vae_sci.__version__,
+                    "torch": torch.__version__,
+                    "python": platform.python_version(),
+                },
+                "device": str(fabric.device),
+            },
+            folder,
+        )
+        state.unlink()
+    fabric.barrier()
+
+
+def validate(model: VAE, stream: TileStream, batch_size: int) -> dict[str, float]:
+    """Distortion, rate and bits on held-out tiles, z drawn with a fixed seed; NaN if none."""
+    if stream.n_tiles == 0:
+        return {"validation_distortion": math.nan, "validation_rate": math.nan,
+                "validation_bits": math.nan, "active_units": 0}  # fmt: skip
+    device = next(model.parameters()).device
+    noise = torch.Generator().manual_seed(0)
+    meter, means = _Meter(), []
+    with torch.no_grad():
+        for batch in stream.in_order(batch_size):
+            levels, visible = _to_device(batch, model.grey_levels, stream, device)
+            q = model.inference(levels, visible)
+            z = q.mean + q.stddev * torch.randn(q.mean.shape, generator=noise).to(device)
+            meter.add(score(q, model.generative(z), levels, visible), 1.0)
+            means.append(q.mean.cpu())
+    measured = meter.epoch()
+    return {
+        "validation_distortion": measured["train_distortion"],
+        "validation_rate": measured["train_rate"],
+        "validation_bits": measured["train_bits"],
+        "active_units": int((torch.cat(means).var(dim=0, unbiased=False) > ACTIVE).sum()),
+    }
+
+
+def novelty_reference(model: VAE, stream: TileStream) -> list[float]:
+    """Percentiles 0, 1, …, 100 of rate + distortion over the tiles of `stream`, nats."""
+    device = next(model.parameters()).device
+    costs = []
+    for batch in stream.in_order(256):
+        _, terms = describe(model, *_to_device(batch, model.grey_levels, stream, device))
+        costs.append((terms.distortion + terms.rate).cpu().numpy())
+    return np.percentile(np.concatenate(costs), np.arange(101)).tolist()
+
+
+class _Meter:
+    """Sums over an epoch: terms, tiles, time, and time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.wait = self.tiles = self.steps = self.skipped = 0.0
+        self.distortion = self.rate = self.loss = self.values = 0.0
+
+    def waiting(self) -> _Meter:
+        return self
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.wait += time.perf_counter() - self.began
+
+    def add(self, terms: Terms, beta: float) -> None:
+        distortion = float(terms.distortion.detach().sum())
+        rate = float(terms.rate.detach().sum())
+        self.distortion += distortion
+        self.rate += rate
+        self.loss += distortion + beta * rate
+        self.values += float(terms.values.sum())
+        self.tiles += len(terms.rate)
+
+    def now(self) -> dict[str, float]:
+        """What a progress bar shows: means over the epoch so far."""
+        n, seconds = max(1.0, self.tiles), time.perf_counter() - self.start
+        return {
+            "loss": self.loss / n,
+            "distortion": self.distortion / n,
+            "rate": self.rate / n,
+            "bits": bits_per_pixel(self.distortion, int(max(1.0, self.values))),
+            "tiles_per_second": self.tiles / seconds,
+            "data_wait": self.wait / seconds,
+        }
+
+    def epoch(self) -> dict[str, float]:
+        """The same under the names of the contract HISTORY."""
+        now = self.now()
+        measured = {f"train_{name}": now[name] for name in ("loss", "distortion", "rate", "bits")}
+        return measured | {
+            "skipped_steps": self.skipped,
+            "tiles_per_second": now["tiles_per_second"],
+            "data_wait": now["data_wait"],
+        }
+
+
+def _accelerator(device: str, precision: str) -> tuple[str, bool]:
+    """Fabric's accelerator for the wish `device`, and whether to use bf16."""
+    cuda = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not cuda):
+        raise InputError(
+            required="a device: auto, cpu or cuda (with a CUDA card and driver)",
+            found=f"--device {device}; torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA cards",
+            action="use --device auto, or install a CUDA build of torch",
+        )
+    chosen = "cuda" if cuda and device != "cpu" else "cpu"
+    # On CPUs bf16 convolutions were slower than float32 (docs/decisions.md).
+    auto = chosen == "cuda" and torch.cuda.is_bf16_supported()
+    return chosen, precision == "bf16" or (precision == "auto" and auto)
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, without the collisions of a sum."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _digests(results: Path, plates: list[str]) -> dict[str, Any]:
+    """What the data are: the stores' digests and how many tiles each part has."""
+    table = read_tables(results, plates)
+    stores = table.groupby("plate")["store_digest"].first()
+    wells = table.groupby(["plate", "well"])["split"].first()
+    return {
+        "stores": {str(plate): str(digest) for plate, digest in stores.items()},
+        "splits": {f"{plate}/{well}": str(part) for (plate, well), part in wells.items()},
+    }
+
+
+def _to_device(
+    batch: Batch, grey_levels: Any, stream: TileStream, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    try:
+        levels = grey_levels.to_steps(batch.counts)
+    except InputError as error:
+        source = stream.sources[int(batch.plate[0])]
+        raise ContractError(
+            required=error.required,
+            found=f"{error.found} (of a batch that starts at tile {int(batch.tile[0])} of "
+            f"{source.store})",
+            action=error.action,
+        ) from None
+    visible = None if batch.visible is None else torch.from_numpy(batch.visible).to(device)
+    return levels.to(device), visible
+
+
+def _augment(
+    levels: Tensor, visible: Tensor | None, shift: int, moves: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Move tiles and what is visible of them alike."""
+    if visible is None:
+        return augment(levels, shift, moves), None
+    both = augment(torch.cat([levels, visible.to(levels.dtype)], dim=1), shift, moves)
+    return both[:, :-1].contiguous(), both[:, -1:].bool()
+
+
+def _not_finite(
+    settings: ModelSettings,
+    p: Any,
+    levels: Tensor,
+    batch: Batch,
+    stream: TileStream,
+    results: Path,
+    about: dict[str, Any],
+) -> TrainingError:
+    """Name the likelihood, the channels and the cells of a batch whose gradient is not finite."""
+    with torch.no_grad():
+        bad = ~torch.isfinite(p.log_prob(levels))
+    channels = [name for name, b in zip(about["channels"], bad.any(dim=3).any(dim=2).any(dim=0),
+                                        strict=True) if b]  # fmt: skip
+    cells = []
+    for index in torch.nonzero(bad.flatten(1).any(dim=1)).flatten().tolist()[:5]:
+        plate = stream.sources[int(batch.plate[index])].plate
+        table = read_tables(results, [plate]).set_index("tile")
+        cells.append(str(table.loc[int(batch.tile[index]), "cell_id"]))
+    return TrainingError(
+        required="finite gradients",
+        found=f"{SKIPS_ALLOWED + 1} steps in a row without; likelihood {settings.likelihood.name}, "
+        f"channels {', '.join(channels) or 'all finite'}, cells {', '.join(cells) or 'all finite'}",
+        action="lower training.learning_rate, or look at the cells named; training resumes from "
+        "its last whole epoch",
+    )

@@ -1,0 +1,47 @@
+"""What the model must know of its data before the first step: grey levels and channel scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vae_sci.errors import InputError
+from vae_sci.likelihoods import GreyLevels, detect_grey_levels
+from vae_sci.model.vae import Scaling
+from vae_sci.training.stream import TileStream
+
+
+def measure(stream: TileStream) -> tuple[GreyLevels, Scaling]:
+    """Grey levels and scaling of the tiles in `stream`, in two passes over it.
+
+    Raises `InputError` when there are no tiles.
+    """
+    if stream.n_tiles == 0:
+        raise InputError(
+            required="at least one tile to train on",
+            found="no cell in a training well on any plate",
+            action="raise tiles.split.train, add plates, or look into results/ledger",
+        )
+
+    def blocks() -> Iterator[np.ndarray]:
+        for batch in stream.in_order(1024):
+            yield batch.counts
+
+    levels = detect_grey_levels(blocks())
+    count, sums = 0, np.zeros((3, levels.n_channels))
+    for block in blocks():
+        values = levels.to_steps(block).numpy().astype(np.float64)
+        count += values.shape[0] * values.shape[2] * values.shape[3]
+        for row, power in enumerate((1.0, 2.0, 0.5)):
+            sums[row] += (values**power).sum(axis=(0, 2, 3))
+    mean, square, root = sums / count
+    sd = np.sqrt(np.maximum(square - mean**2, 0))
+    root_sd = np.sqrt(np.maximum(mean - root**2, 0))
+    return levels, Scaling(
+        mean=tuple(mean.tolist()),
+        sd=tuple(sd.tolist()),
+        root_mean=tuple(root.tolist()),
+        # A channel that never changes is given as 0 everywhere, not as 0/0.
+        root_sd=tuple(np.maximum(root_sd, 1e-3).tolist()),
+    )
