@@ -288,17 +288,18 @@ def query(
     model: Annotated[
         str | None, typer.Option(help="Model, where the results hold several.")
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path | None, typer.Option(help="Write all rows to this .csv or .parquet file instead.")
     ] = None,
 ) -> None:
-    """Ask the result tables in SQL: views `cells`, `clusters`, `treatments`, `fields`.
+    """Ask the result tables in SQL: views `cells`, `clusters`, `treatments`, `fields` and more.
 
+    Read only. `SHOW TABLES` lists the views, `DESCRIBE cells` the columns.
     Example: `vae-sci query "SELECT treatment, count(*) AS n FROM cells GROUP BY treatment"`
     """
-    from vae_sci.query import run_query, write_result
+    from vae_sci.query import answer
 
-    write_result(run_query(results, sql, model), out)
+    answer(results, sql, model, output)
 
 
 def main() -> None:

@@ -106,7 +106,13 @@ class Contract:
             table = (
                 pd.read_parquet(path)
                 if path.suffix == ".parquet"
-                else pd.read_csv(path, dtype={"treatment": "string", "cluster": "string"})
+                # Only an empty cell is missing: a treatment may be called "None" or "NA".
+                else pd.read_csv(
+                    path,
+                    dtype={"treatment": "string", "cluster": "string"},
+                    keep_default_na=False,
+                    na_values=[""],
+                )
             )
         except (OSError, ValueError) as error:
             raise ContractError(
@@ -314,8 +320,7 @@ TREATMENTS = Contract(
         Column(
             "top_cluster",
             "string",
-            "cluster enriched against controls with the smallest p_value; none such: its "
-            "commonest",
+            "cluster enriched against controls with the smallest p_value; none such: its commonest",
         ),
     ),
     key=("treatment", "concentration"),

@@ -66,7 +66,9 @@ class Layout:
             raise self._unusable(f"'{layout}': {error}") from None
         groups = set(self._regex.groupindex)
         if not ("well" in groups or {"row", "col"} <= groups):
-            raise self._unusable(f"'{layout}' with the groups {', '.join(sorted(groups)) or 'none'}")
+            raise self._unusable(
+                f"'{layout}' with the groups {', '.join(sorted(groups)) or 'none'}"
+            )
 
     @staticmethod
     def _unusable(found: str) -> SettingsError:

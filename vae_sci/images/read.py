@@ -52,7 +52,7 @@ def check_counts(path: str | Path, series: tifffile.TiffPageSeries) -> None:
     ):
         raise InputError(
             required="grey levels that rise with light",
-            found=f"{series.keyframe.photometric.name} in {path}",
+            found=f"{tifffile.PHOTOMETRIC(series.keyframe.photometric).name} in {path}",
             action="export the image as greyscale, black is zero",
         )
     size = Path(path).stat().st_size
@@ -95,8 +95,8 @@ def _declared_sizes(tif: tifffile.TiffFile) -> Iterator[float | None]:
     if tif.is_metaseries:
         plane = (tif.metaseries_metadata or {}).get("PlaneInfo", {})
         if plane.get("spatial-calibration-units") in _LENGTHS:
-            unit = _LENGTHS[plane["spatial-calibration-units"]]
-            yield float(plane.get("spatial-calibration-x", 0.0)) * unit
+            scale = _LENGTHS[plane["spatial-calibration-units"]]
+            yield float(plane.get("spatial-calibration-x", 0.0)) * scale
     tags = tif.pages.first.tags
     if "XResolution" not in tags:
         return
@@ -144,20 +144,17 @@ def read_field(rows: pd.DataFrame) -> NDArray[Any]:
 
     Raises `ContractError` where a file is no longer what was indexed.
     """
-    rows = rows.sort_values("channel_index")
+    records: list[dict[str, Any]] = rows.sort_values("channel_index").to_dict("records")  # type: ignore[assignment]
     files = {path: read_planes(path)[0] for path in rows["path"].unique()}
     planes = []
-    for row in rows.itertuples():
-        planes_here = files[row.path]
-        expected = ((row.height, row.width), row.dtype)
-        if row.page >= len(planes_here) or expected != (
-            planes_here.shape[1:],
-            str(planes_here.dtype),
-        ):
+    for record in records:
+        here, page = files[record["path"]], record["page"]
+        expected = (record["height"], record["width"], record["dtype"])
+        if page >= len(here) or expected != (*here.shape[1:], str(here.dtype)):
             raise ContractError(
-                required=f"{row.path} as it was indexed: {row.height} × {row.width}, {row.dtype}",
-                found=f"{planes_here.shape}, {planes_here.dtype}",
+                required=f"{record['path']} as it was indexed: {expected}",
+                found=f"{len(here)} planes of {here.shape[1:]}, {here.dtype}",
                 action="the file changed in between: run again, so that it is indexed anew",
             )
-        planes.append(planes_here[row.page])
+        planes.append(here[page])
     return np.stack(planes)

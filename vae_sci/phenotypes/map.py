@@ -48,6 +48,7 @@ def _start(z: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     axes = vectors[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
     start = np.random.default_rng(seed).normal(size=(len(z), 2))
-    spread = centred @ axes
-    start[:, : axes.shape[1]][:, np.ptp(spread, axis=0) > 0] = spread[:, np.ptp(spread, axis=0) > 0]
+    for axis in range(axes.shape[1]):
+        if np.ptp(centred @ axes[:, axis]) > 0:
+            start[:, axis] = centred @ axes[:, axis]
     return start.astype(np.float32)

@@ -176,5 +176,5 @@ def _probe() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000)
+    model = LogisticRegression(class_weight="balanced", solver="newton-cholesky", max_iter=100)
     return make_pipeline(StandardScaler(), model)

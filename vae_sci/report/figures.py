@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def draw_all(
     cells = CELLS.read(phenotypes / "cells.parquet")
     clusters = CLUSTERS.read(phenotypes / "clusters.csv")
     treatments = TREATMENTS.read(phenotypes / "treatments.csv")
+    tiles = _tiles(results, cells)
     for column in settings.colour_by:
         if column not in cells.columns:
             raise SettingsError(
@@ -62,17 +64,17 @@ def draw_all(
         ),
         "umap_plate": lambda: umap.by_plate(cells, seed),
         "umap_cluster": lambda: umap.by_cluster(cells, seed),
-        "umap_quality": lambda: umap.by_quality(cells, _tiles(results, cells), seed),
+        "umap_quality": lambda: umap.by_quality(cells, tiles, seed),
         "gallery": lambda: gallery(
-            results, cells, clusters, channels, settings.gallery_cells, seed
+            results, cells, tiles, clusters, channels, settings.gallery_cells, seed
         ),
         "enrichment": lambda: enrichment(
             ENRICHMENT.read(phenotypes / "enrichment.csv"), treatments
         ),
     }
     for column in settings.colour_by:
-        figures[f"umap_{column}"] = lambda column=column: umap.by_column(
-            cells, column, settings.treatments, seed
+        figures[f"umap_{column}"] = partial(
+            umap.by_column, cells, column, settings.treatments, seed
         )
 
     paths: list[Path] = []

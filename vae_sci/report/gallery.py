@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError
 from vae_sci.report import images
 from vae_sci.report.style import Picture, canvas, finish, number, shorten
@@ -20,12 +19,19 @@ _ROWS = 40
 def gallery(
     results: Path,
     cells: pd.DataFrame,
+    tiles: pd.DataFrame,
     clusters: pd.DataFrame,
     channels: Sequence[str],
     per_cluster: int,
     seed: int,
 ) -> Picture:
-    """One row of tiles per cluster: half nearest to the cluster's mean z, half at random."""
+    """One row of tiles per cluster: half nearest to the cluster's mean z, half at random.
+
+    Parameters
+    ----------
+    results : folder with the stores tiles/{plate}.zarr.
+    cells, tiles, clusters : contracts CELLS, TILES (all plates in one table) and CLUSTERS.
+    """
     rng = np.random.default_rng(seed)
     shown = clusters.sort_values("n_cells", ascending=False, kind="stable").head(_ROWS)
     near = (per_cluster + 1) // 2
@@ -40,9 +46,9 @@ def gallery(
         chosen.append((order[:near], others))
 
     wanted = np.concatenate([part for pair in chosen for part in pair])
-    tiles = _read_tiles(results, cells.iloc[wanted])
-    contrast = images.limits(tiles)
-    colour = dict(zip(wanted.tolist(), images.composite(tiles, contrast), strict=True))
+    pixels = _pixels(results, cells["cell_id"].iloc[wanted], tiles)
+    contrast = images.limits(pixels)
+    colour = dict(zip(wanted.tolist(), images.composite(pixels, contrast), strict=True))
     rows: list[list[np.ndarray | None]] = []
     for typical, others in chosen:
         row: list[np.ndarray | None] = [colour[k] for k in typical.tolist()]
@@ -90,21 +96,20 @@ def _row_label(row: Any, several_plates: bool) -> str:
     return text
 
 
-def _read_tiles(results: Path, cells: pd.DataFrame) -> np.ndarray:
+def _pixels(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarray:
     """The raw tiles (N, C, H, W) of these cells, in their order."""
     import zarr
 
-    tiles: dict[str, np.ndarray] = {}
-    for plate, group in cells.groupby("plate", sort=True):
-        path = results / "tiles" / f"{plate}.parquet"
-        row_of = TILES.read(path).set_index("cell_id")["tile"]
-        stack = zarr.open_array(path.with_suffix(".zarr") / "tiles", mode="r")
-        for cell in group["cell_id"]:
-            if cell not in row_of.index:
-                raise ContractError(
-                    required=f"the tile of cell {cell}",
-                    found=f"no such row in {path}",
-                    action="run the workflow again: tiles and phenotypes are of different runs",
-                )
-            tiles[cell] = np.asarray(stack[int(row_of[cell])])
-    return np.stack([tiles[cell] for cell in cells["cell_id"]])
+    found = tiles.set_index("cell_id")[["plate", "tile"]].reindex(cell_ids)
+    if found["tile"].isna().any():
+        raise ContractError(
+            required="a tile of every cell in phenotypes/{model}/cells.parquet",
+            found=f"none of cell {found.index[found['tile'].isna()][0]} in {results / 'tiles'}",
+            action="run the workflow again: tiles and phenotypes are of different runs",
+        )
+    stores = {
+        plate: zarr.open_array(results / "tiles" / f"{plate}.zarr" / "tiles", mode="r")
+        for plate in found["plate"].unique()
+    }
+    places = zip(found["plate"], found["tile"].astype(int), strict=True)
+    return np.stack([np.asarray(stores[plate][tile]) for plate, tile in places])

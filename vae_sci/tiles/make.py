@@ -76,19 +76,18 @@ def _from_fields(
 ) -> tuple[pd.DataFrame, str]:
     """The plate's cells, found in its fields. Returns the table and the store's digest."""
     index = FIELDS.read(fields)
-    everything = list(index.groupby(["well", "site"], sort=False))
-    good = [(where, rows) for where, rows in everything if (rows["verdict"] == "ok").all()]
-    bad = Counter(
-        rows.loc[rows["verdict"] != "ok", "verdict"].iloc[0]
-        for _, rows in everything
-        if not (rows["verdict"] == "ok").all()
-    )
+    everything = [
+        (str(rows["well"].iloc[0]), str(rows["site"].iloc[0]), rows)
+        for _, rows in index.groupby(["well", "site"], sort=False)
+    ]
+    good = [field for field in everything if (field[2]["verdict"] == "ok").all()]
+    bad = Counter(rows["verdict"].iloc[0] for *_, rows in everything) - Counter({"ok": len(good)})
     ledger.add("fields", "field", found=len(everything), kept=len(good), dropped=dict(bad))
     if not good:
         raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
     pixel = _common_pixel_size(index)
     size = tile_pixels(settings, pixel)
-    channels = list(good[0][1].sort_values("channel_index")["channel"])
+    channels = list(good[0][2].sort_values("channel_index")["channel"])
     find = _Finder(settings.segmentation, channels, pixel)
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
@@ -102,7 +101,7 @@ def _from_fields(
         pixel_size_um=pixel,
         about=about,
     ) as writer:
-        for done, ((well, site), rows) in enumerate(good, start=1):
+        for done, (well, site, rows) in enumerate(good, start=1):
             field = read_field(rows)
             found = find(field)
             n_nuclei, n_cells = n_nuclei + found.found, n_cells + found.n_cells
@@ -132,7 +131,7 @@ def _from_fields(
                 "check tiles: segmentation (nucleus_channel, nucleus_diameter_um) and tiles: size "
                 "against one image",
             )
-    return table, _digest(path)
+    return table, writer.digest
 
 
 class _Finder:
@@ -280,14 +279,7 @@ def _from_stacks(
                 progress(done, len(stacks))
     ledger.add("cells", "cell", found=len(table), kept=sum(len(q) for q in quality))
     table = table.drop(columns=["stack", "index"]).reset_index(drop=True)
-    return pd.concat([table, pd.concat(quality, ignore_index=True)], axis=1), _digest(path)
-
-
-def _digest(path: Path) -> str:
-    from vae_sci.tiles.store import open_store
-
-    about: Any = open_store(path).attrs["vae_sci"]
-    return str(about["digest"])
+    return pd.concat([table, pd.concat(quality, ignore_index=True)], axis=1), writer.digest
 
 
 def _no_cells(row: PlateRow, found: str, action: str) -> InputError:

@@ -24,7 +24,7 @@ Labels = NDArray[np.int32]
 Float = NDArray[np.float32]
 
 SMALLEST, LARGEST = 0.3, 5.0  # area of a nucleus, in areas of a disc of the typical diameter
-WAIST = 0.8  # touching nuclei are two if the neck between them is below this share of their width
+WAIST = 0.9  # touching nuclei are two if their neck is below this share of the smaller's width
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,10 @@ def _floor(above: Float) -> float:
 
 def _peaks(image: Float, mask: NDArray[np.bool_], distance: float) -> Labels:
     places = peak_local_max(
-        image, min_distance=max(1, round(distance)), labels=mask.astype(np.int32), exclude_border=False
+        image,
+        min_distance=max(1, round(distance)),
+        labels=mask.astype(np.int32),
+        exclude_border=False,
     )
     seeds = np.zeros(image.shape, np.int32)
     seeds[tuple(places.T)] = np.arange(1, len(places) + 1)

@@ -35,8 +35,8 @@ _GIVEN = ("y", "x", "y0", "x0", "area", "nucleus_area")  # ours, taken from the 
 def read_table(row: PlateRow) -> pd.DataFrame:
     """The plate's cells, one row each, sorted by stack and index.
 
-    Columns: cell_id, plate, well, site, batch, stack (absolute path), index, then y, x, y0, x0,
-    area, nucleus_area (missing where the table has none), then the table's other columns, unchanged;
+    Columns: cell_id, plate, well, site, batch, stack (absolute path), index; y, x, y0, x0, area,
+    nucleus_area (missing where the table has none); then the table's other columns, unchanged:
     one that would take the name of a column of ours is called `given_…`. `label` (or `cell`) is
     the last part of cell_id; without it, stack and index are.
     Raises `InputError` naming the file and its line.
@@ -170,9 +170,7 @@ class Stack:
         return block[:, self._picked]
 
 
-def _axes(
-    path: str, axes: str, shape: tuple[int, ...]
-) -> tuple[int | None, int | None, int, int]:
+def _axes(path: str, axes: str, shape: tuple[int, ...]) -> tuple[int | None, int | None, int, int]:
     """Positions of the axes of cells, channels, y and x (tifffile's letters; C or S: channels).
 
     Where no letter tells channels, they are the second of two axes beside y and x. Raises

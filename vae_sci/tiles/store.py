@@ -22,8 +22,10 @@ CHUNK, SHARD = 32, 2048  # tiles per chunk (the unit of reading) and per shard (
 class TileWriter:
     """Takes tiles as they come and writes whole shards; memory holds one shard.
 
-    Made by `write_store`.
+    Made by `write_store`. `digest` is set when the block of `write_store` has ended.
     """
+
+    digest: str
 
     def __init__(self, path: Path, channels: int, size: int, dtype: str, masks: bool) -> None:
         self.group = zarr.create_group(path, zarr_format=3)
@@ -68,15 +70,15 @@ class TileWriter:
             digest.update(buffer[: self._filled].data)
         self._filled = 0
 
-    def finish(self) -> str:
-        """Write what is left; the digest of all contents (see `write_store`)."""
+    def finish(self) -> None:
+        """Write what is left and set `digest`, that of all contents (see `write_store`)."""
         if self._filled:
             self._flush()
         whole = hashlib.blake2b(digest_size=16)
         for array, digest in zip(self._arrays, self._hashes, strict=True):
             whole.update(f"{array.basename} {array.shape} {array.dtype.str}\n".encode())
             whole.update(digest.digest())
-        return whole.hexdigest()
+        self.digest = whole.hexdigest()
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def write_store(
     with publish(path) as temporary:
         writer = TileWriter(temporary, len(channels), size, dtype, masks)
         yield writer
-        digest = writer.finish()
+        writer.finish()
         writer.group.attrs["ome"] = _ome(path.stem, pixel_size_um)
         writer.group.attrs["vae_sci"] = {
             **about,
@@ -108,7 +110,7 @@ def write_store(
             "size": size,
             "pixel_size_um": pixel_size_um,
             "n_tiles": writer.n_tiles,
-            "digest": digest,
+            "digest": writer.digest,
         }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import tifffile
 import zarr
 
@@ -21,6 +23,18 @@ from vae_sci.contracts import (
 )
 
 NAMES = ("DMSO", "taxol", "5-fluorouracil", "latrunculin B", "camptothecin (S)-(+) hydrochloride")
+
+
+@pytest.fixture(scope="session")
+def make_screen() -> Callable[..., Path]:
+    """The function that makes a results folder."""
+    return make_results
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small screen with three channels."""
+    return make_results(tmp_path_factory.mktemp("made_up"), n_cells=400, side=24)
 
 
 def make_results(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from vae_sci.config import PlateRow
 from vae_sci.contracts import EMBEDDINGS, TILES
@@ -115,3 +116,8 @@ class Screen:
 
     def embedding(self, plate: str) -> Path:
         return self.results / "embeddings" / "vae" / f"{plate}.parquet"
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Screen:
+    return Screen(tmp_path)

@@ -1,0 +1,70 @@
+"""Fixtures for all rooms: real images where there are any, and one real small run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Folder of a set of real images by name; skips the test where there is none."""
+    base = Path(os.environ.get("VAE_SCI_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (base / name).is_dir():
+            pytest.skip(f"no real images {name} in {base} (set VAE_SCI_TEST_DATA)")
+        return base / name
+
+    return find
+
+
+def run_in(folder: Path, *command: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run a program of this environment in `folder`; its output as text."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder in which the whole workflow ran on the tiny simulated screen."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("workflow", "resources", "environment.yml"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "config").mkdir()
+    shutil.copy(ROOT / "config" / "config.yaml", folder / "config")
+    columns = ("plate", "images", "platemap", "recipe")
+    rows = ["\t".join(columns)]
+    for plate in ("tiny1", "tiny2"):
+        base = f"results/simulated/{plate}"
+        recipe = "resources/simulate/tiny.yaml"
+        rows.append("\t".join([plate, f"{base}/images", f"{base}/platemap.csv", recipe]))
+    (folder / "config" / "plates.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "tiny.yaml").write_text(
+        'images: {channels: {"1": nucleus, "2": mitochondria, "3": fibres}}\n'
+        "model: {latent_dim: 8, widths: [8, 16, 16, 16]}\n"
+        "training: {epochs: 3, batch_size: 16}\n"
+    )
+    done = run_in(folder, "snakemake", "--cores", "2", "--configfile", "tiny.yaml")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_results(tiny_project: Path) -> Path:
+    """The results folder of `tiny_project`; its model is called vae."""
+    return tiny_project / "results"
