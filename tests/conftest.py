@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process: the tensors of tests are small, and idle threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -6,18 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, laplace
 
+# 2ⁿ−1, and for cameras of 10, 12 or 14 bits also in the upper bits of 16, as in BBBC021 (65520)
+_CEILINGS = {2**n - 1 for n in range(8, 17)} | {(2**n - 1) << (16 - n) for n in (10, 12, 14)}
+
 
 def camera_ceiling(highest: int) -> int | None:
-    """The camera's ceiling if `highest`, the highest grey level seen, is one, else None.
-
-    A ceiling is 2ⁿ−1 with n ≥ 8, also multiplied by a power of two: 12-bit cameras stored in the
-    upper bits of 16 (BBBC021) end at 65520.
-    """
-    highest = int(highest)
-    if highest <= 0:
-        return None
-    ones = highest // (highest & -highest)
-    return highest if ones >= 255 and ones & (ones + 1) == 0 else None
+    """The camera's ceiling if `highest`, the highest grey level seen, is one, else None."""
+    return int(highest) if int(highest) in _CEILINGS else None
 
 
 def focus(images: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -79,6 +79,9 @@ class VAE(nn.Module):
         self.decoder = Decoder(
             channels * self.likelihood.n_params, *shape, skip=settings.decoder.skip
         )
+        # Convolutions run faster on pixels with their features side by side (docs/decisions.md).
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name in ("root_mean", "root_sd"):
             values = torch.tensor(getattr(scaling, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
@@ -97,11 +100,12 @@ class VAE(nn.Module):
         x = (levels.float().sqrt() - self.root_mean) / self.root_sd
         if visible is not None:
             x = torch.where(visible, x, 0.0)
-        return self.encoder(x)
+        return self.encoder(x.contiguous(memory_format=torch.channels_last))
 
     def generative(self, z: Tensor) -> LevelDistribution:
         """z (N, latent_dim) → p(x|z), a distribution over levels (N, C, H, W)."""
-        return self.likelihood(self.decoder(z))
+        # Likelihoods run faster the other way round: image planes one after the other.
+        return self.likelihood(self.decoder(z).contiguous())
 
     def forward(
         self, levels: Tensor, visible: Tensor | None = None

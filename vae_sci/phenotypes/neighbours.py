@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXACT = 20_000
-"""Up to this many cells neighbours are exact (2 s of CPU there, 32 dimensions); beyond, approximate."""
+"""Up to this many cells neighbours are exact (2 s of CPU at 32 dimensions); beyond, approximate."""
 
 
 def nearest(

@@ -26,7 +26,14 @@ _KEY = ["treatment", "concentration"]
 
 def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
     """Treatments with their concentrations against clusters (contracts ENRICHMENT, TREATMENTS)."""
-    rows = treatments.reset_index(drop=True)
+    title = "Which clusters each treatment fills more, or less, than the controls do"
+    if table.empty:
+        figure = canvas(5, 0.8)
+        axis = figure.subplots()
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "There is no treatment to compare with controls.", ha="center")
+        return finish(figure, title, "The table of enrichment has no rows.")
+    rows = treatments.merge(table[_KEY].drop_duplicates(), on=_KEY)
     total = len(rows)
     reduced = ""
     if len(rows) > _ROWS:
@@ -85,7 +92,7 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
     bar.outline.set_visible(False)  # type: ignore[operator]
     return finish(
         figure,
-        "Which clusters each treatment fills more, or less, than the controls do",
+        title,
         f"{int(rows['n_cells'].sum()):,} cells; dot: q < {_SIGNIFICANT:g} (Fisher's exact test, "
         "adjusted after Benjamini and Hochberg, with cells as units although cells of a well are "
         "not independent: few wells, weak evidence). Concentrations in the platemap's unit. Rows "

@@ -57,7 +57,7 @@ def training(history: pd.DataFrame, latent_dim: int) -> Picture:
     axes[0].set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     for axis in axes[4:]:
         axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     return finish(
         figure,
         "The model's fit while it was trained",

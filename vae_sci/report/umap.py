@@ -149,14 +149,14 @@ def by_concentration(
     dose = np.where(dose > 0, dose, np.nan)
     names, of = _by_distance(cells, treatments)
     names = [name for name in names if np.isfinite(dose[of[name]]).any()]
-    colours = ScalarMappable(Normalize(0, 1), SEQUENTIAL)
+    colours = ScalarMappable(Normalize(0, 1), f"{SEQUENTIAL}_r")  # the darker, the more
     panels = []
     for name in names[:most]:
         rows = of[name][np.isfinite(dose[of[name]])]
         level = np.log10(dose[rows])
         low, high = level.min(), level.max()
         share = (level - low) / (high - low) if high > low else np.ones(len(rows))
-        span = number(10**low) + (f" to {number(10**high)}" if high > low else "")
+        span = number(10**low) + (f" to {number(10**high)}" if high > low else " only")
         panels.append(
             _Panel(
                 f"{shorten(name, 24)}\n{span}; {len(rows):,} cells", rows, colours.to_rgba(share)

@@ -44,7 +44,7 @@ class Segmentation:
 
     @property
     def n_cells(self) -> int:
-        return self.found - sum(self.dropped.values())
+        return int(self.nuclei.max(initial=0))
 
 
 def segment(
@@ -102,7 +102,9 @@ def find_nuclei(image: NDArray[Any], diameter: float) -> tuple[Labels, int]:
     count = int(seeds.max(initial=0))
     if count == 0:
         return np.zeros(image.shape, np.int32), 0
-    peak = np.append(np.inf, _at_seeds(smooth, seeds))
+    # and must rise above the noise of single pixels, so that a well without cells stays empty
+    peak = _at_seeds(smooth, seeds)
+    peak = np.append(np.inf, np.where(peak > _pixel_noise(raw), peak, np.inf))
     mask = above > 0.5 * peak[regions]
     mask = binary_fill_holes(mask & (gaussian_filter(mask.astype(np.float32), 1) > 0.5))
     depth = gaussian_filter(distance_transform_edt(mask).astype(np.float32), diameter / 16)
@@ -122,6 +124,11 @@ def _floor(above: Float) -> float:
     middle = np.median(below)
     noise = 1.4826 * np.median(np.abs(below - middle))
     return float(np.clip(middle + 4 * noise, 0.5 * otsu, otsu))
+
+
+def _pixel_noise(raw: Float) -> float:
+    """Standard deviation of a pixel, from differences of neighbours; at least one grey level."""
+    return max(1.0, float(1.4826 * np.median(np.abs(np.diff(raw, axis=1))) / np.sqrt(2)))
 
 
 def _peaks(image: Float, mask: NDArray[np.bool_], distance: float) -> Labels:

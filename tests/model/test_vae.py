@@ -1,0 +1,214 @@
+"""The autoencoder: shapes, limits of the objective, initialisation, gradients, storage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from vae_sci.config import ModelSettings
+from vae_sci.errors import ContractError, SettingsError
+from vae_sci.likelihoods import GreyLevels
+from vae_sci.model.blocks import ResidualBlock, conv
+from vae_sci.model.checkpoint import load_model, save_model
+from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
+from vae_sci.model.objective import Terms, describe, gaussian_rate, score
+from vae_sci.model.vae import VAE, Scaling
+
+SIZE = 32
+
+
+def make(skip: str = "latent", likelihood: str = "logistic_mixture", top: int = 4095) -> VAE:
+    torch.manual_seed(0)
+    settings = ModelSettings.model_validate(
+        {
+            "latent_dim": 6,
+            "widths": [8, 16, 16],
+            "decoder": {"skip": skip},
+            "likelihood": {"name": likelihood},
+        }
+    )
+    scaling = Scaling((500.0, 80.0), (150.0, 20.0), (22.0, 9.0), (3.0, 1.0))
+    return VAE(settings, SIZE, GreyLevels((0, 0), (1, 1), (top, top)), scaling)
+
+
+def tiles(n: int = 4, top: int = 4095) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(1)
+    noise = torch.randn(n, 2, SIZE, SIZE, generator=draw)
+    mean, sd = torch.tensor([500.0, 80.0]), torch.tensor([150.0, 20.0])
+    levels = mean[:, None, None] + sd[:, None, None] * noise
+    return levels.round().clamp(0, top).to(torch.int32)
+
+
+@pytest.fixture(params=["none", "latent"])
+def skip(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["logistic_mixture", "gaussian_fixed"])
+def likelihood(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_both_acts_have_the_promised_shapes(skip: str, likelihood: str):
+    model = make(skip, likelihood)
+    q, p = model(tiles())
+    assert q.mean.shape == q.stddev.shape == (4, 6)
+    assert p.batch_shape == (4, 2, SIZE, SIZE)
+    terms = score(q, p, tiles())
+    assert terms.distortion.shape == terms.rate.shape == (4,)
+    assert torch.equal(terms.values, torch.full((4,), 2.0 * SIZE * SIZE))
+
+
+def test_the_first_prediction_is_each_channels_mean(skip: str, likelihood: str):
+    mean = make(skip, likelihood)(tiles())[1].mean.mean(dim=(0, 2, 3))
+    # Within a quarter of a standard deviation of the channel.
+    assert abs(mean[0] - 500) < 0.25 * 150
+    assert abs(mean[1] - 80) < 0.25 * 20
+
+
+def test_the_rate_equals_the_divergence_from_the_prior():
+    q = Normal(torch.randn(5, 3), torch.rand(5, 3) + 0.1)
+    torch.testing.assert_close(gaussian_rate(q), kl_divergence(q, Normal(0.0, 1.0)))
+
+
+def test_the_rate_is_zero_where_posterior_and_prior_agree():
+    prior = Normal(torch.zeros(2, 3), torch.ones(2, 3))
+    assert torch.equal(gaussian_rate(prior), torch.zeros(2, 3))
+
+
+def test_beta_weighs_the_rate_alone():
+    terms = Terms(torch.tensor([10.0, 20.0]), torch.tensor([1.0, 3.0]), torch.ones(2))
+    assert float(terms.loss(0.0)) == 15
+    assert float(terms.loss(4.0)) == 23
+
+
+def test_the_loss_falls_without_limit_as_the_posterior_narrows_only_when_beta_is_zero():
+    """The rate of a dimension grows as −log σ (MODEL.md, section 5: σ is needed)."""
+    narrow, wide = (gaussian_rate(Normal(torch.zeros(1), torch.tensor([s]))) for s in (1e-3, 1e-2))
+    assert float(narrow - wide) == pytest.approx(torch.log(torch.tensor(10.0)).item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("input_scale", [0.0, 1.0, 1e4])
+def test_posterior_widths_stay_within_their_bounds(input_scale: float):
+    q = make().encoder(input_scale * torch.randn(3, 2, SIZE, SIZE))
+    assert torch.isfinite(q.mean).all()
+    assert (q.stddev.log() >= LOG_SD_MIN - 1e-5).all()
+    assert (q.stddev.log() <= LOG_SD_MAX + 1e-5).all()
+
+
+def test_every_parameter_receives_gradient(skip: str, likelihood: str):
+    model = make(skip, likelihood)
+    # A block's last layer starts at zero, and what lies before it gets gradient once it moved.
+    for module in model.modules():
+        if isinstance(module, ResidualBlock):
+            torch.nn.init.normal_(module.expand.weight, std=0.05)
+    q, p = model(tiles())
+    score(q, p, tiles()).loss(1.0).backward()
+    silent = [name for name, w in model.named_parameters() if w.grad is None or not w.grad.any()]
+    assert not silent
+
+
+def test_only_the_latent_skip_feeds_z_to_every_resolution():
+    def changed(model: VAE) -> list[bool]:
+        """Whether each decoder block changes with z when its input does not."""
+        h = [torch.randn(2, b.reduce.in_channels, 8, 8) for s in model.decoder.stages for b in s]
+        blocks = [b for s in model.decoder.stages for b in s]
+        for block in blocks:
+            torch.nn.init.normal_(block.expand.weight, std=0.1)
+        a, b = torch.randn(2, 6), torch.randn(2, 6)
+        return [
+            not torch.equal(block(x, a), block(x, b)) for block, x in zip(blocks, h, strict=True)
+        ]
+
+    assert all(changed(make("latent")))
+    assert not any(changed(make("none")))
+
+
+def test_activations_keep_their_scale_with_depth():
+    torch.manual_seed(0)
+    x = torch.randn(4, 16, 16, 16)
+    deep = torch.nn.Sequential(*(ResidualBlock(16) for _ in range(30)))
+    assert torch.equal(deep(x), x)
+    y = conv(16, 64, 3)(x)[:, :, 1:-1, 1:-1]
+    assert float(y.detach().std()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_masked_pixels_are_neither_seen_nor_scored():
+    model = make()
+    levels, visible = tiles(2), torch.ones(2, 1, SIZE, SIZE, dtype=torch.bool)
+    visible[:, :, :10] = False
+    other = levels.clone()
+    other[:, :, :10] = 4000
+    q1, t1 = describe(model, levels, visible)
+    q2, t2 = describe(model, other, visible)
+    torch.testing.assert_close(q1.mean, q2.mean)
+    torch.testing.assert_close(t1.distortion, t2.distortion)
+    assert float(t1.values[0]) == 2 * (SIZE - 10) * SIZE
+
+
+def test_a_tile_that_cannot_be_halved_is_refused_with_a_size_that_works():
+    with pytest.raises(SettingsError, match=r"tiles\.size to 64"):
+        VAE(
+            ModelSettings(widths=(8, 8, 8, 8)),
+            68,
+            GreyLevels((0,), (1,), (255,)),
+            Scaling((1.0,), (1.0,), (1.0,), (1.0,)),
+        )
+
+
+def test_a_model_comes_back_from_disk_as_it_was(tmp_path: Path, likelihood: str):
+    model = make(likelihood=likelihood).eval()
+    save_model(model, model.state_dict(), {"channels": ["a", "b"]}, tmp_path)
+    loaded, card = load_model(tmp_path)
+    assert card["channels"] == ["a", "b"]
+    q1, t1 = describe(model, tiles())
+    q2, t2 = describe(loaded, tiles())
+    assert torch.equal(q1.mean, q2.mean)
+    assert torch.equal(t1.distortion, t2.distortion)
+
+
+@pytest.mark.parametrize("damage", ["weights", "card", "format", "missing"])
+def test_a_damaged_model_is_refused_without_a_guess(tmp_path: Path, damage: str):
+    model = make()
+    save_model(model, model.state_dict(), {}, tmp_path)
+    weights, card = tmp_path / "model.safetensors", tmp_path / "model.json"
+    if damage == "weights":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "card":
+        card.write_text(card.read_text()[:50])
+    elif damage == "format":
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"format": 99}))
+    else:
+        weights.unlink()
+    with pytest.raises(ContractError, match="trained anew"):
+        load_model(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_small_model_learns_two_kinds_of_cell_apart():
+    """Behaviour: after some steps z separates bright-left from bright-right tiles, unsupervised."""
+    torch.manual_seed(0)
+    n = 64
+    levels = tiles(n).float()
+    kind = torch.arange(n) % 2
+    levels[kind == 0, 0, :, : SIZE // 2] += 400
+    levels[kind == 1, 0, :, SIZE // 2 :] += 400
+    levels = levels.round().clamp(0, 4095).to(torch.int32)
+    model = make()
+    before = describe(model, levels)[1].distortion.mean()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(80):
+        q, p = model(levels)
+        terms = score(q, p, levels)
+        optimizer.zero_grad()
+        (terms.loss(1.0) / terms.values.mean()).backward()
+        optimizer.step()
+    q, terms = describe(model, levels)
+    assert terms.distortion.mean() < before - 500
+    a, b = q.mean[kind == 0], q.mean[kind == 1]
+    gap = (a.mean(0) - b.mean(0)).abs() / (a.std(0) + b.std(0))
+    assert float(gap.max()) > 3

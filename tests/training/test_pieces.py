@@ -1,0 +1,72 @@
+"""Augmentation, schedules, averaging and scaling, from their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vae_sci.errors import InputError
+from vae_sci.training import ema, schedule
+from vae_sci.training.augment import augment
+from vae_sci.training.scaling import measure
+from vae_sci.training.stream import TileStream
+
+
+def test_without_shift_augmentation_gives_exactly_the_eight_symmetries():
+    tile = torch.arange(25, dtype=torch.int32).reshape(1, 1, 5, 5)
+    turns = [torch.rot90(tile, k, (2, 3)) for k in range(4)]
+    expected = {tuple(t.flatten().tolist()) for t in (*turns, *(x.flip(3) for x in turns))}
+    assert len(expected) == 8
+    seen = augment(tile.expand(400, -1, -1, -1), 0, torch.Generator().manual_seed(0))
+    assert {tuple(t.flatten().tolist()) for t in seen} == expected
+
+
+def test_a_shift_moves_whole_pixels_and_mirrors_the_edge():
+    tile = torch.arange(16, dtype=torch.int32).reshape(1, 1, 1, 16).expand(-1, -1, 16, -1)
+    seen = augment(tile.expand(500, -1, -1, -1), 2, torch.Generator().manual_seed(0))
+    rows = {tuple(r) for r in seen[:, 0, 8].tolist() + seen[:, 0, :, 8].tolist()}
+    by_two = (2, *range(3, 16), 14, 13)
+    assert by_two in rows
+    assert by_two[::-1] in rows
+
+
+def test_augmentation_keeps_counts_and_channels_together():
+    torch.manual_seed(0)
+    tiles = torch.randint(0, 60_000, (50, 1, 8, 8), dtype=torch.int32)
+    both = augment(torch.cat([tiles, tiles + 1], 1), 3, torch.Generator().manual_seed(1))
+    assert torch.equal(both[:, 0] + 1, both[:, 1])
+    assert set(both[0, 0].flatten().tolist()) <= set(tiles[0, 0].flatten().tolist())
+
+
+def test_the_step_size_rises_to_its_peak_and_falls_to_a_hundredth():
+    rates = [schedule.learning_rate(s, 1000, 0.1, 0.1) for s in range(1000)]
+    assert rates[0] == pytest.approx(0.001)
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) in (99, 100)
+    assert rates[-1] == pytest.approx(0.001, rel=0.01)
+    assert np.all(np.diff(rates[100:]) <= 0)
+
+
+def test_beta_rises_linearly_from_zero_and_stays():
+    assert schedule.beta(0, 100, 2.0, 0.5) == 0
+    assert schedule.beta(25, 100, 2.0, 0.5) == 1
+    assert schedule.beta(50, 100, 2.0, 0.5) == schedule.beta(99, 100, 2.0, 0.5) == 2
+    assert schedule.beta(0, 100, 2.0, 0.0) == 2
+
+
+def test_the_average_of_constant_weights_is_that_constant_and_follows_a_change():
+    average, current = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(average.weight, 0.0)
+    torch.nn.init.constant_(current.weight, 1.0)
+    for step in range(2000):
+        ema.update(average, current, 0.99, step)
+    assert float(average.weight) == pytest.approx(1.0, abs=1e-6)
+    torch.nn.init.constant_(current.weight, 2.0)
+    ema.update(average, current, 0.99, 5000)
+    assert float(average.weight) == pytest.approx(1.01, abs=1e-4)
+
+
+def test_scaling_of_no_tiles_says_where_to_look():
+    with pytest.raises(InputError, match="ledger"):
+        measure(TileStream([]))
