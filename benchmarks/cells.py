@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from baselines import intensity_statistics, principal_components, unit
 from numpy.typing import NDArray
 
 from vae_sci.config import PhenotypesSettings
@@ -86,34 +87,6 @@ def choose_rows(labels: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict[str
     left_out = {str(name): int(n) for name, n in plates[plates < PLATES_NEEDED].items()}
     kept = chosen[~chosen["moa"].isin(list(left_out))]
     return kept.sort_values("cell_id", ignore_index=True), left_out
-
-
-def principal_components(tiles: NDArray[Any], train: NDArray[np.bool_], d: int, seed: int) -> Array:
-    """The first d components (N, d) of tiles (N, C, H, W), fitted on the rows `train`."""
-    from sklearn.decomposition import PCA
-
-    pixels = np.sqrt(tiles, dtype=np.float32)
-    pixels /= pixels[train].std(axis=(0, 2, 3), keepdims=True)
-    flat = pixels.reshape(len(pixels), -1)
-    model = PCA(d, svd_solver="randomized", random_state=seed).fit(flat[train])
-    return np.asarray(model.transform(flat), dtype=np.float64)
-
-
-def intensity_statistics(tiles: NDArray[Any]) -> Array:
-    """Mean, sd, smallest, 5, 25, 50, 75, 95, 99 % and largest grey level per channel (N, 10 C)."""
-    flat = tiles.reshape(*tiles.shape[:2], -1).astype(np.float64)
-    percentiles = np.percentile(flat, [0, 5, 25, 50, 75, 95, 99, 100], axis=2)
-    return (
-        np.concatenate([flat.mean(axis=2)[None], flat.std(axis=2)[None], percentiles])
-        .transpose(1, 2, 0)
-        .reshape(len(flat), -1)
-    )
-
-
-def unit(features: Array) -> Array:
-    """Each column at mean 0 and sd 1; a constant column at 0."""
-    spread = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
 
 
 def score(features: Array, rows: pd.DataFrame, folds: NDArray[Any], seed: int) -> dict[str, Any]:

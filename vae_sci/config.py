@@ -110,7 +110,7 @@ class LikelihoodSettings(Room):
         "standard deviation for all pixels, the classic VAE, as a control",
     )
     components: int = Field(
-        4, ge=1, le=20, description="logistics per channel and pixel (logistic_mixture only)"
+        3, ge=1, le=20, description="logistics per channel and pixel (logistic_mixture only)"
     )
     sigma: float = Field(
         0.3,
@@ -125,7 +125,7 @@ class ModelSettings(Room):
     name: str = Field("vae", pattern=r"^[A-Za-z0-9_-]+$", description="folder name of the model")
     latent_dim: int = Field(32, ge=1, description="numbers per cell in z")
     widths: tuple[int, ...] = Field(
-        (32, 48, 64, 96),
+        (32, 64, 96, 128),
         min_length=1,
         description="feature maps at each resolution, fine to coarse; each step halves the tile",
     )

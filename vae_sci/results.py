@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError, QueryError
@@ -63,7 +63,9 @@ class Results:
         stores = sorted((self.path / "tiles").glob("*.zarr"))
         if not stores:
             raise _missing(self.path / TILES.path.format(plate="*").replace(".parquet", ".zarr"))
-        return list(_open(stores[0]).attrs["vae_sci"]["channels"])
+        from vae_sci.tiles.store import store_about
+
+        return list(store_about(stores[0])["channels"])
 
     def query(self, sql: str) -> pd.DataFrame:
         """The answer to one SELECT over the tables, as `vae_sci.query.run_query`.
@@ -104,20 +106,22 @@ class Results:
         """Rows of the stores' array `name`, in the order asked."""
         import numpy as np
 
+        from vae_sci.tiles.store import read_rows, store_array
+
         asked = _cell_ids(cells)
         plates = np.array([cell_id.partition("/")[0] for cell_id in asked], dtype=object)
         if not asked:
             stores = sorted((self.path / "tiles").glob("*.zarr"))
             if not stores:
                 raise _missing(self.path / "tiles/*.zarr")
-            array = _array(stores[0], name)
+            array = store_array(stores[0], name)
             return np.empty((0, *array.shape[1:]), array.dtype)
         parts: list[tuple[np.ndarray, np.ndarray]] = []
         for plate in dict.fromkeys(plates):
             places = np.flatnonzero(plates == plate)
             rows = self._rows(plate, [asked[place] for place in places])
-            array = _array(self.path / "tiles" / f"{plate}.zarr", name)
-            parts.append((places, _take(array, rows)))
+            array = store_array(self.path / "tiles" / f"{plate}.zarr", name)
+            parts.append((places, read_rows(array, rows)))
         shapes = {values.shape[1:] for _, values in parts}
         if len(shapes) > 1:
             raise ContractError(
@@ -175,38 +179,6 @@ def _cell_ids(cells: pd.DataFrame | Sequence[str]) -> list[str]:
             )
         cells = cells["cell_id"].tolist()
     return [str(cell_id) for cell_id in cells]
-
-
-def _open(store: Path) -> Any:
-    import zarr
-
-    try:
-        return zarr.open_group(store, mode="r")
-    except (OSError, ValueError):
-        raise _missing(store) from None
-
-
-def _array(store: Path, name: str) -> Any:
-    group = _open(store)
-    if name not in group:
-        raise _missing(store / name)
-    return group[name]
-
-
-def _take(array: Any, rows: np.ndarray) -> np.ndarray:
-    """Rows of a Zarr array, in the order asked; each chunk is read once.
-
-    Reading chunk by chunk took 3 s where `oindex` took 10 to 20 (3000 of 20,000 tiles, sharded).
-    """
-    import numpy as np
-
-    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
-    chunk = rows // array.chunks[0]
-    for number in np.unique(chunk):
-        places = np.flatnonzero(chunk == number)
-        first, last = rows[places].min(), rows[places].max()
-        out[places] = array[first : last + 1][rows[places] - first]
-    return out
 
 
 def _missing(path: Path) -> ContractError:

@@ -102,7 +102,7 @@ def test_a_masked_stream_tells_what_is_visible(stream: TileStream):
 
 def test_an_error_in_the_reading_thread_is_raised_in_the_loop(stream: TileStream):
     (stream.sources[1].store / "tiles" / "zarr.json").unlink()
-    with pytest.raises(Exception, match="missing|unfinished|cannot|tiles"):
+    with pytest.raises(Exception, match=r"missing|unfinished|cannot|tiles"):
         list(stream.in_order(64))
 
 

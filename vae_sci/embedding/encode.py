@@ -18,7 +18,7 @@ from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.objective import describe
 from vae_sci.model.vae import VAE
-from vae_sci.tiles.store import open_store
+from vae_sci.tiles.store import NEIGHBOUR, read_rows, store_about, store_array
 
 
 def embed_plate(
@@ -76,7 +76,7 @@ def pick_device(device: str) -> str:
 
 def check_fit(card: dict[str, Any], store: Path) -> None:
     """Raise `ContractError` unless the store's tiles are such as the model was trained on."""
-    about = dict(open_store(store).attrs["vae_sci"])
+    about = store_about(store)
     for name in ("channels", "size", "neighbours"):
         if about[name] != card[name]:
             raise ContractError(
@@ -93,10 +93,9 @@ def load_levels(
 
     Raises `ContractError` naming the cell whose values do not lie on the model's grey levels.
     """
-    group = open_store(store)
     wanted = rows["tile"].to_numpy(dtype=np.int64)
     device = next(model.parameters()).device
-    counts = np.asarray(group["tiles"].oindex[wanted])
+    counts = read_rows(store_array(store), wanted)
     try:
         levels = model.grey_levels.to_steps(counts)
     except InputError as error:
@@ -107,8 +106,8 @@ def load_levels(
         ) from None
     visible = None
     if card["neighbours"] == "mask":
-        masks = np.asarray(group["masks"].oindex[wanted])
-        visible = torch.from_numpy(masks != 2)[:, None].to(device)
+        masks = read_rows(store_array(store, "masks"), wanted)
+        visible = torch.from_numpy(masks != NEIGHBOUR)[:, None].to(device)
     return levels.to(device), visible
 
 

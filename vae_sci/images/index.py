@@ -21,8 +21,6 @@ from vae_sci.images.platemap import need_wells, read_platemap
 from vae_sci.images.quality import camera_ceiling, focus
 from vae_sci.images.read import read_planes
 
-ALGORITHM = 1  # raise it when the same images would give another table
-
 logger = logging.getLogger(__name__)
 
 

@@ -54,4 +54,5 @@ class Decoder(nn.Module):
                 h = block(h, z)
         h = self.last_up(h)
         h = h + self.refine(F.gelu(h))
-        return self.head(F.gelu(h))
+        # Likelihoods run faster on image planes one after the other; here they are still few.
+        return self.head(F.gelu(h).contiguous())

@@ -66,12 +66,13 @@ class VAE(nn.Module):
             )
         self.settings, self.size, self.scaling = settings, size, scaling
         self.grey_levels = grey_levels
-        options = {
-            "logistic_mixture": {"components": settings.likelihood.components},
-            "gaussian_fixed": {"sigma": settings.likelihood.sigma},
-        }[settings.likelihood.name]
+        chosen = settings.likelihood
+        options: dict[str, dict[str, Any]] = {
+            "logistic_mixture": {"components": chosen.components},
+            "gaussian_fixed": {"sigma": chosen.sigma},
+        }
         self.likelihood = make_likelihood(
-            settings.likelihood.name, grey_levels, scaling.mean, scaling.sd, **options
+            chosen.name, grey_levels, scaling.mean, scaling.sd, **options[chosen.name]
         )
         shape = (size, settings.widths, settings.depth, settings.latent_dim)
         channels = grey_levels.n_channels
@@ -104,8 +105,7 @@ class VAE(nn.Module):
 
     def generative(self, z: Tensor) -> LevelDistribution:
         """z (N, latent_dim) → p(x|z), a distribution over levels (N, C, H, W)."""
-        # Likelihoods run faster the other way round: image planes one after the other.
-        return self.likelihood(self.decoder(z).contiguous())
+        return self.likelihood(self.decoder(z))
 
     def forward(
         self, levels: Tensor, visible: Tensor | None = None

@@ -12,6 +12,7 @@ import pandas as pd
 from vae_sci.errors import ContractError
 from vae_sci.report import images
 from vae_sci.report.style import Picture, canvas, finish, number, shorten
+from vae_sci.tiles.store import read_rows, store_array
 
 _ROWS = 40
 
@@ -98,8 +99,6 @@ def _row_label(row: Any, several_plates: bool) -> str:
 
 def _pixels(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarray:
     """The raw tiles (N, C, H, W) of these cells, in their order."""
-    import zarr
-
     found = tiles.set_index("cell_id")[["plate", "tile"]].reindex(cell_ids)
     if found["tile"].isna().any():
         raise ContractError(
@@ -107,9 +106,10 @@ def _pixels(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarr
             found=f"none of cell {found.index[found['tile'].isna()][0]} in {results / 'tiles'}",
             action="run the workflow again: tiles and phenotypes are of different runs",
         )
-    stores = {
-        plate: zarr.open_array(results / "tiles" / f"{plate}.zarr" / "tiles", mode="r")
-        for plate in found["plate"].unique()
-    }
-    places = zip(found["plate"], found["tile"].astype(int), strict=True)
-    return np.stack([np.asarray(stores[plate][tile]) for plate, tile in places])
+    out: np.ndarray | None = None
+    for plate, part in found.reset_index().groupby("plate"):
+        array = store_array(results / "tiles" / f"{plate}.zarr")
+        out = np.empty((len(found), *array.shape[1:]), array.dtype) if out is None else out
+        out[part.index] = read_rows(array, part["tile"].to_numpy(dtype=np.int64))
+    assert out is not None  # the caller shows at least one cell
+    return out

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vae_sci import algorithms
 from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings, TilesSettings
 from vae_sci.contracts import FIELDS, TILES
 from vae_sci.errors import InputError, SettingsError
@@ -22,8 +23,6 @@ from vae_sci.tiles.segment import Segmentation, segment
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
 from vae_sci.tiles.store import write_store
-
-ALGORITHM = 1  # raise it when the same images and settings would give other tiles
 
 Progress = Callable[[int, int], None] | None
 
@@ -50,7 +49,7 @@ def make_tiles(
         "plate": row.plate,
         "kind": row.kind,
         "neighbours": settings.neighbours,
-        "algorithm": ALGORITHM,
+        "algorithm": algorithms.TILES,
     }
     path = results / "tiles" / f"{row.plate}.zarr"
     table, digest = make(row, Path(fields), settings, images, path, about, ledger, progress)

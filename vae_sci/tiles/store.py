@@ -17,6 +17,7 @@ from vae_sci.errors import ContractError
 from vae_sci.files import publish
 
 CHUNK, SHARD = 32, 2048  # tiles per chunk (the unit of reading) and per shard (one file)
+NEIGHBOUR = 2  # value in `masks` where another cell lies; 1: this cell, 0: background
 
 
 class TileWriter:
@@ -170,6 +171,38 @@ def open_store(path: str | Path) -> zarr.Group:
     if tiles.dtype not in (np.uint8, np.uint16):
         raise _damaged(path, f"tiles of type {tiles.dtype}")
     return group
+
+
+def store_array(path: str | Path, name: str = "tiles") -> zarr.Array[Any]:
+    """Array `tiles` (N, C, H, W) or `masks` (N, H, W) of the store at `path`.
+
+    Raises `ContractError` as `open_store`, and where the store has no such array.
+    """
+    group = open_store(path)
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise _damaged(Path(path), f"no array {name}, only {', '.join(sorted(group.array_keys()))}")
+    return array
+
+
+def store_about(path: str | Path) -> dict[str, Any]:
+    """What a store says of itself: plate, channels, size, neighbours, n_tiles, digest, …"""
+    about: Any = open_store(path).attrs["vae_sci"]
+    return dict(about)
+
+
+def read_rows(array: zarr.Array[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Rows (n,) of an array, in the order asked; each chunk is read once.
+
+    Reading chunk by chunk took 3 s where `oindex` took 10 to 20 (3000 of 20,000 tiles, sharded).
+    """
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    chunk = rows // array.chunks[0]
+    for number in np.unique(chunk):
+        places = np.flatnonzero(chunk == number)
+        first, last = int(rows[places].min()), int(rows[places].max())
+        out[places] = np.asarray(array[first : last + 1])[rows[places] - first]
+    return out
 
 
 def _damaged(path: Path, found: str) -> ContractError:

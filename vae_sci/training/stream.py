@@ -13,7 +13,7 @@ import pandas as pd
 
 from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError
-from vae_sci.tiles.store import open_store
+from vae_sci.tiles.store import NEIGHBOUR, store_about, store_array
 
 WINDOW = 16_384  # tiles held for shuffling: about 400 MB of 64 × 64 × 3 uint16
 READ_AHEAD = 4  # batches ready before they are asked for
@@ -81,19 +81,21 @@ class TileStream:
         """(plate index, wanted rows) of every shard that holds a wanted row."""
         blocks = []
         for index, source in enumerate(self.sources):
-            shard = open_store(source.store)["tiles"].shards
-            edges = np.flatnonzero(np.diff(source.rows // shard[0])) + 1
+            shards = store_array(source.store).shards
+            assert shards is not None  # `write_store` always shards
+            edges = np.flatnonzero(np.diff(source.rows // shards[0])) + 1
             blocks += [(index, rows) for rows in np.split(source.rows, edges)]
         return blocks
 
     def _load(self, index: int, rows: np.ndarray) -> Batch:
         """The wanted rows of one shard: read the whole span, then pick."""
-        group = open_store(self.sources[index].store)
+        store = self.sources[index].store
         span = slice(int(rows[0]), int(rows[-1]) + 1)
-        counts = np.asarray(group["tiles"][span])[rows - rows[0]]
+        counts = np.asarray(store_array(store)[span])[rows - rows[0]]
         visible = None
         if self.masked:
-            visible = (np.asarray(group["masks"][span])[rows - rows[0]] != 2)[:, None]
+            masks = np.asarray(store_array(store, "masks")[span])
+            visible = (masks[rows - rows[0]] != NEIGHBOUR)[:, None]
         return Batch(counts, visible, np.full(len(rows), index), rows)
 
     def _in_order(self, batch_size: int) -> Iterator[Batch]:
@@ -192,7 +194,7 @@ def open_stream(results: Path, plates: list[str], split: str | None = None) -> T
     sources, first = [], None
     for plate in plates:
         store = results / "tiles" / f"{plate}.zarr"
-        about = dict(open_store(store).attrs["vae_sci"])
+        about = store_about(store)
         seen = {name: about[name] for name in ("channels", "size", "neighbours")}
         first = first or (plate, seen)
         if seen != first[1]:

@@ -1,4 +1,4 @@
-# What every rule file needs: the settings, parsed once, and the table of plates.
+# Shared by all rules: the settings, parsed once, and the table of plates.
 import json
 import os
 import sys
@@ -10,7 +10,9 @@ from vae_sci.config import Settings, parse as parse_settings, read_plates
 from vae_sci.errors import VaeSciError
 
 # Rules call `vae-sci`: the one beside this Python, also where its folder is not on the PATH.
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+os.environ.update(
+    PATH=os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()])
+)
 
 # Figure → its caption in workflow/report.
 FIGURES = {
@@ -70,8 +72,3 @@ def inputs_of(wildcards):
 
 def platemaps(wildcards):
     return sorted({row.platemap for row in ROWS.values() if row.platemap})
-
-
-wildcard_constraints:
-    plate="|".join(PLATES),
-    model="|".join(MODELS),

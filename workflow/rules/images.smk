@@ -10,15 +10,15 @@ rule simulate:
         "{screen}/benchmarks/simulate/{plate}.tsv"
     wildcard_constraints:
         plate="|".join(SIMULATED) or "none",
-    params:
-        version=algorithms.SIMULATE,
-        out=lambda wildcards: f"{wildcards.screen}/{wildcards.plate}",
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=30,
-    conda:
-        "../../environment.yml"
+    params:
+        version=algorithms.SIMULATE,
+        out=lambda wildcards: f"{wildcards.screen}/{wildcards.plate}",
     shell:
         "vae-sci simulate --recipe {input.recipe} --plate {wildcards.plate} --out {params.out} "
         "> {log} 2>&1"
@@ -29,23 +29,23 @@ rule index:
     input:
         inputs_of,
     output:
-        fields=RESULTS + "/images/{plate}.parquet",
+        fields=f"{RESULTS}/images/{{plate}}.parquet",
     log:
-        RESULTS + "/logs/index/{plate}.log",
+        f"{RESULTS}/logs/index/{{plate}}.log",
     benchmark:
-        RESULTS + "/benchmarks/index/{plate}.tsv"
+        f"{RESULTS}/benchmarks/index/{{plate}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
     params:
         version=algorithms.INDEX,
         row=row_of,
         plates=SETTINGS.plates,
         settings=room("images"),
         results=results_folder,
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=120,
-    conda:
-        "../../environment.yml"
     shell:
         "vae-sci index --plate {wildcards.plate} --plates {params.plates} "
         "--results {params.results} --settings {params.settings:q} > {log} 2>&1"

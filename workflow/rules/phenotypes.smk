@@ -2,32 +2,44 @@ rule phenotypes:
     """Normalise against controls, cluster, draw the UMAP, test treatments; write the tables."""
     input:
         platemaps=platemaps,
-        tables=expand(RESULTS + "/tiles/{plate}.parquet", plate=PLATES),
-        embeddings=expand(RESULTS + "/embeddings/{{model}}/{plate}.parquet", plate=PLATES),
+        tables=expand(
+            f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES, allow_missing=True
+        ),
+        embeddings=expand(
+            f"{RESULTS}/embeddings/{{model}}/{{plate}}.parquet",
+            plate=PLATES,
+            allow_missing=True,
+        ),
     output:
-        cells=RESULTS + "/phenotypes/{model}/cells.parquet",
-        anndata=RESULTS + "/phenotypes/{model}/cells.h5ad",
+        cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
+        anndata=f"{RESULTS}/phenotypes/{{model}}/cells.h5ad",
         clusters=report(
-            RESULTS + "/phenotypes/{model}/clusters.csv",
+            f"{RESULTS}/phenotypes/{{model}}/clusters.csv",
             category="Tables",
             labels={"table": "clusters"},
         ),
         treatments=report(
-            RESULTS + "/phenotypes/{model}/treatments.csv",
+            f"{RESULTS}/phenotypes/{{model}}/treatments.csv",
             category="Tables",
             labels={"table": "treatments"},
         ),
         enrichment=report(
-            RESULTS + "/phenotypes/{model}/enrichment.csv",
+            f"{RESULTS}/phenotypes/{{model}}/enrichment.csv",
             category="Tables",
             labels={"table": "enrichment"},
         ),
-        profiles=RESULTS + "/phenotypes/{model}/profiles.parquet",
-        scores=RESULTS + "/phenotypes/{model}/scores.json",
+        profiles=f"{RESULTS}/phenotypes/{{model}}/profiles.parquet",
+        scores=f"{RESULTS}/phenotypes/{{model}}/scores.json",
     log:
-        RESULTS + "/logs/phenotypes/{model}.log",
+        f"{RESULTS}/logs/phenotypes/{{model}}.log",
     benchmark:
-        RESULTS + "/benchmarks/phenotypes/{model}.tsv"
+        f"{RESULTS}/benchmarks/phenotypes/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        mem_mb=8000,
+        runtime=240,
     params:
         version=algorithms.PHENOTYPES,
         rows=[row.model_dump_json() for row in ROWS.values()],
@@ -35,12 +47,6 @@ rule phenotypes:
         settings=room("phenotypes"),
         seed=SETTINGS.seed,
         results=results_folder,
-    threads: 4
-    resources:
-        mem_mb=8000,
-        runtime=240,
-    conda:
-        "../../environment.yml"
     shell:
         "vae-sci phenotypes --plates {params.plates} --model {wildcards.model} "
         "--results {params.results} --settings {params.settings:q} --seed {params.seed} "

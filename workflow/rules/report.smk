@@ -1,37 +1,41 @@
 rule figures:
     """Draw training curves, reconstructions, UMAPs, gallery and heat map."""
     input:
-        history=RESULTS + "/models/{model}/history.parquet",
-        generated=RESULTS + "/generated/{model}/cells.csv",
-        cells=RESULTS + "/phenotypes/{model}/cells.parquet",
-        enrichment=RESULTS + "/phenotypes/{model}/enrichment.csv",
-        tables=expand(RESULTS + "/tiles/{plate}.parquet", plate=PLATES),
+        history=f"{RESULTS}/models/{{model}}/history.parquet",
+        generated=f"{RESULTS}/generated/{{model}}/cells.csv",
+        cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
+        enrichment=f"{RESULTS}/phenotypes/{{model}}/enrichment.csv",
+        tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
     output:
         [
             report(
-                RESULTS + f"/figures/{{model}}/{figure}.png",
+                f"{RESULTS}/figures/{{model}}/{figure}.png",
                 caption=f"../report/{caption}.rst",
                 category="Figures",
                 labels={"model": "{model}", "figure": figure},
             )
             for figure, caption in FIGURES.items()
         ],
-        expand(RESULTS + "/figures/{{model}}/{figure}.svg", figure=FIGURES),
+        expand(
+            f"{RESULTS}/figures/{{model}}/{{figure}}.svg",
+            figure=FIGURES,
+            allow_missing=True,
+        ),
     log:
-        RESULTS + "/logs/figures/{model}.log",
+        f"{RESULTS}/logs/figures/{{model}}.log",
     benchmark:
-        RESULTS + "/benchmarks/figures/{model}.tsv"
+        f"{RESULTS}/benchmarks/figures/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         version=algorithms.FIGURES,
         settings=room("report"),
         seed=SETTINGS.seed,
         results=results_folder,
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    conda:
-        "../../environment.yml"
     shell:
         "vae-sci figures --model {wildcards.model} --results {params.results} "
         "--settings {params.settings:q} --seed {params.seed} > {log} 2>&1"

@@ -2,15 +2,21 @@ rule tiles:
     """Cut a plate's cells into tiles of raw counts; table, ledger and split by well."""
     input:
         inputs_of,
-        fields=RESULTS + "/images/{plate}.parquet",
+        fields=f"{RESULTS}/images/{{plate}}.parquet",
     output:
-        table=RESULTS + "/tiles/{plate}.parquet",
-        store=directory(RESULTS + "/tiles/{plate}.zarr"),
-        ledger=RESULTS + "/ledger/{plate}.json",
+        table=f"{RESULTS}/tiles/{{plate}}.parquet",
+        store=directory(f"{RESULTS}/tiles/{{plate}}.zarr"),
+        ledger=f"{RESULTS}/ledger/{{plate}}.json",
     log:
-        RESULTS + "/logs/tiles/{plate}.log",
+        f"{RESULTS}/logs/tiles/{{plate}}.log",
     benchmark:
-        RESULTS + "/benchmarks/tiles/{plate}.tsv"
+        f"{RESULTS}/benchmarks/tiles/{{plate}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=240,
     params:
         version=algorithms.TILES,
         row=row_of,
@@ -19,12 +25,6 @@ rule tiles:
         images=room("images"),
         seed=SETTINGS.seed,
         results=results_folder,
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=240,
-    conda:
-        "../../environment.yml"
     shell:
         "vae-sci tiles --plate {wildcards.plate} --plates {params.plates} "
         "--results {params.results} --settings {params.settings:q} --images {params.images:q} "

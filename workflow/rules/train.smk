@@ -1,16 +1,23 @@
 rule train:
     """Fit the model to the training wells of all plates; resumes where a killed job stopped."""
     input:
-        tables=expand(RESULTS + "/tiles/{plate}.parquet", plate=PLATES),
-        stores=expand(RESULTS + "/tiles/{plate}.zarr", plate=PLATES),
+        tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
+        stores=expand(f"{RESULTS}/tiles/{{plate}}.zarr", plate=PLATES),
     output:
-        weights=RESULTS + "/models/{model}/model.safetensors",
-        card=RESULTS + "/models/{model}/model.json",
-        history=RESULTS + "/models/{model}/history.parquet",
+        weights=f"{RESULTS}/models/{{model}}/model.safetensors",
+        card=f"{RESULTS}/models/{{model}}/model.json",
+        history=f"{RESULTS}/models/{{model}}/history.parquet",
     log:
-        RESULTS + "/logs/train/{model}.log",
+        f"{RESULTS}/logs/train/{{model}}.log",
     benchmark:
-        RESULTS + "/benchmarks/train/{model}.tsv"
+        f"{RESULTS}/benchmarks/train/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+        gpu=1,
     params:
         version=algorithms.TRAIN,
         plates=SETTINGS.plates,
@@ -19,13 +26,6 @@ rule train:
         seed=SETTINGS.seed,
         results=results_folder,
         device=device_for,
-    threads: 8
-    resources:
-        mem_mb=8000,
-        runtime=1440,
-        gpu=1,
-    conda:
-        "../../environment.yml"
     shell:
         "vae-sci train --plates {params.plates} --results {params.results} "
         "--settings {params.settings:q} --training {params.training:q} --seed {params.seed} "

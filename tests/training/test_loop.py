@@ -1,0 +1,92 @@
+"""Training as a whole, on the tiny simulated screen: resuming, failing, publishing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from vae_sci.config import ModelSettings, TrainingSettings
+from vae_sci.contracts import HISTORY
+from vae_sci.errors import InputError, TrainingError
+from vae_sci.training.loop import train
+
+pytestmark = pytest.mark.slow
+PLATES = ["tiny1", "tiny2"]
+
+
+@pytest.fixture
+def results(tiny_results: Path, tmp_path: Path) -> Path:
+    """A results folder with the tiny screen's tiles and nothing else."""
+    shutil.copytree(tiny_results / "tiles", tmp_path / "tiles")
+    return tmp_path
+
+
+def fit(results: Path, name: str = "vae", epochs: int = 3, on_epoch=None, **changes) -> Path:
+    model = ModelSettings(name=name, latent_dim=4, widths=(8, 8, 8, 8))
+    training = TrainingSettings(epochs=epochs, batch_size=16, **changes)
+    train(results, PLATES, model, training, seed=0, device="cpu", on_epoch=on_epoch)
+    return results / "models" / name
+
+
+def weights(folder: Path) -> dict[str, list[float]]:
+    with safe_open(folder / "model.safetensors", framework="np") as file:
+        return {name: file.get_tensor(name).tolist() for name in file.keys()}  # noqa: SIM118
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_run_cut_off_after_any_epoch_ends_with_the_same_weights(results: Path):
+    unbroken = weights(fit(results, "vae"))
+    history = HISTORY.read(results / "models" / "vae" / "history.parquet")
+    shutil.rmtree(results / "models")
+
+    for epoch in (1, 2):
+
+        def kill(row: dict[str, float], epoch: int = epoch) -> None:
+            if row["epoch"] == epoch:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            fit(results, "vae", on_epoch=kill)
+    assert not (results / "models" / "vae" / "model.json").exists()
+    assert weights(fit(results, "vae")) == unbroken
+    resumed = HISTORY.read(results / "models" / "vae" / "history.parquet")
+    same = [c for c in history if c not in ("tiles_per_second", "data_wait")]
+    assert resumed[same].equals(history[same])
+    assert [p.name for p in (results / "models" / "vae").glob(".training*")] == []
+
+
+def test_other_settings_do_not_take_up_anothers_state(results: Path):
+    def kill(row: dict[str, float]) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(results, on_epoch=kill)
+    epochs = []
+    fit(results, learning_rate=5e-4, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [1, 2, 3]
+
+
+def test_training_that_diverges_stops_and_names_the_likelihood(results: Path):
+    with pytest.raises(TrainingError, match="logistic_mixture"):
+        fit(results, epochs=20, learning_rate=1e8, warmup=0.0, gradient_clip=1e30)
+
+
+def test_the_card_says_what_the_model_was_trained_on(results: Path):
+    card = json.loads((fit(results, epochs=1) / "model.json").read_text())
+    assert card["channels"] == ["nucleus", "mitochondria", "fibres"]
+    assert card["grey_levels"]["highest"] == [4095] * 3
+    assert set(card["data"]["stores"]) == set(PLATES)
+    assert len(card["novelty_reference"]) == 101
+    assert card["novelty_reference"] == sorted(card["novelty_reference"])
+
+
+def test_a_device_that_is_not_there_is_refused(results: Path):
+    with pytest.raises(InputError, match="auto, cpu or cuda"):
+        train(results, PLATES, ModelSettings(), TrainingSettings(), seed=0, device="tpu")
