@@ -141,12 +141,18 @@ class TrainingSettings(Room):
 
     epochs: int = Field(60, ge=1, description="passes over the training tiles")
     batch_size: int = Field(64, ge=1, description="tiles per step, over all devices together")
-    learning_rate: float = Field(1e-3, gt=0, description="peak step size of AdamW")
+    learning_rate: float = Field(3e-3, gt=0, description="peak step size of AdamW")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay")
     warmup: Fraction = Field(0.05, description="share of all steps over which the rate rises")
     beta: float = Field(1.0, ge=0, description="weight of the rate KL(q(z|x) || p(z)); 1: the ELBO")
     beta_warmup: Fraction = Field(
         0.2, description="share of all steps over which beta rises linearly from 0"
+    )
+    view_weight: float = Field(
+        1000.0,
+        ge=0,
+        description="nats per nat of the view loss, which asks that z tell a cell's mirrored, "
+        "turned and shifted view from other cells; 0: the plain ELBO",
     )
     ema: float = Field(
         0.995, ge=0, lt=1, description="decay per step of the averaged weights that are published"

@@ -215,6 +215,7 @@ HISTORY = Contract(
         Column("train_distortion", "float64", "−log p(x|z), nats per tile"),
         Column("train_rate", "float64", "KL(q(z|x) ‖ p(z)), nats per tile"),
         Column("train_bits", "float64", "distortion, bits per pixel and channel"),
+        Column("train_view_loss", "float64", "how badly two views of a cell find each other, nats"),
         Column("validation_distortion", "float64", "same, averaged weights", nullable=True),
         Column("validation_rate", "float64", "same, averaged weights", nullable=True),
         Column("validation_bits", "float64", "same, averaged weights", nullable=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from vae_sci.likelihoods import GreyLevels
 from vae_sci.model.blocks import ResidualBlock, conv
 from vae_sci.model.checkpoint import load_model, save_model
 from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
-from vae_sci.model.objective import Terms, describe, gaussian_rate, score
+from vae_sci.model.objective import TEMPERATURE, Terms, describe, gaussian_rate, score, view_loss
 from vae_sci.model.vae import VAE, Scaling
 
 SIZE = 32
@@ -43,6 +44,11 @@ def tiles(n: int = 4, top: int = 4095) -> torch.Tensor:
     return levels.round().clamp(0, top).to(torch.int32)
 
 
+def acts(model: VAE, levels: torch.Tensor):
+    """q(z|x), p(x|z) at a draw, and q of a mirrored view: what a training step sees."""
+    return model(levels, None, levels.flip(3), None)
+
+
 @pytest.fixture(params=["none", "latent"])
 def skip(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -55,7 +61,8 @@ def likelihood(request: pytest.FixtureRequest) -> str:
 
 def test_both_acts_have_the_promised_shapes(skip: str, likelihood: str):
     model = make(skip, likelihood)
-    q, p = model(tiles())
+    q, p, q_view = acts(model, tiles())
+    assert q_view.mean.shape == (4, 6)
     assert q.mean.shape == q.stddev.shape == (4, 6)
     assert p.batch_shape == (4, 2, SIZE, SIZE)
     terms = score(q, p, tiles())
@@ -64,7 +71,7 @@ def test_both_acts_have_the_promised_shapes(skip: str, likelihood: str):
 
 
 def test_the_first_prediction_is_each_channels_mean(skip: str, likelihood: str):
-    mean = make(skip, likelihood)(tiles())[1].mean.mean(dim=(0, 2, 3))
+    mean = acts(make(skip, likelihood), tiles())[1].mean.mean(dim=(0, 2, 3))
     # Within a quarter of a standard deviation of the channel.
     assert abs(mean[0] - 500) < 0.25 * 150
     assert abs(mean[1] - 80) < 0.25 * 20
@@ -106,8 +113,8 @@ def test_every_parameter_receives_gradient(skip: str, likelihood: str):
     for module in model.modules():
         if isinstance(module, ResidualBlock):
             torch.nn.init.normal_(module.expand.weight, std=0.05)
-    q, p = model(tiles())
-    score(q, p, tiles()).loss(1.0).backward()
+    q, p, q_view = acts(model, tiles())
+    (score(q, p, tiles()).loss(1.0) + view_loss(q, q_view)).backward()
     silent = [name for name, w in model.named_parameters() if w.grad is None or not w.grad.any()]
     assert not silent
 
@@ -135,6 +142,30 @@ def test_activations_keep_their_scale_with_depth():
     assert torch.equal(deep(x), x)
     y = conv(16, 64, 3)(x)[:, :, 1:-1, 1:-1]
     assert float(y.detach().std()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_view_loss_is_log_n_by_chance_and_vanishes_when_views_find_each_other():
+    n = 8
+    same = Normal(torch.ones(n, 3), torch.ones(n, 3))
+    assert float(view_loss(same, same)) == pytest.approx(math.log(n), rel=1e-5)
+    apart = Normal(torch.eye(n), torch.ones(n, n))
+    exact = math.log(1 + (n - 1) * math.exp(-1 / TEMPERATURE))
+    assert float(view_loss(apart, apart)) == pytest.approx(exact, rel=1e-4)
+    shifted = Normal(torch.eye(n).roll(1, 0), torch.ones(n, n))
+    assert float(view_loss(apart, shifted)) > math.log(n)
+
+
+def test_the_summaries_start_standardised_over_the_tiles_given():
+    model = make()
+    x = model.standardized(tiles(64) + 5 * torch.arange(64, dtype=torch.int32)[:, None, None, None])
+    model.encoder.standardize_summaries(x)
+    summaries = (model.encoder.summaries(x) - model.encoder.centre) / model.encoder.spread
+    torch.testing.assert_close(summaries.mean(0), torch.zeros(80), atol=1e-3, rtol=0)
+    moving = model.encoder.spread > 1e-3
+    assert moving.sum() > 40
+    torch.testing.assert_close(
+        summaries.std(0, unbiased=False)[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0
+    )
 
 
 def test_masked_pixels_are_neither_seen_nor_scored():
@@ -202,7 +233,7 @@ def test_a_small_model_learns_two_kinds_of_cell_apart():
     before = describe(model, levels)[1].distortion.mean()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(80):
-        q, p = model(levels)
+        q, p, _ = acts(model, levels)
         terms = score(q, p, levels)
         optimizer.zero_grad()
         (terms.loss(1.0) / terms.values.mean()).backward()

@@ -48,11 +48,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         """(N, width, H, W), and z (N, latent_dim) where the block was built for it."""
-        h = self.first(F.gelu(self.reduce(F.gelu(x))))
+        h = self.first(F.silu(self.reduce(F.silu(x))))
         if self.film is not None and z is not None:
             scale, shift = self.film(z)[:, :, None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
-        return x + self.expand(F.gelu(self.second(F.gelu(h))))
+        return x + self.expand(F.silu(self.second(F.silu(h))))
 
 
 class Down(nn.Module):

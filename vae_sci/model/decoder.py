@@ -53,6 +53,6 @@ class Decoder(nn.Module):
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, z)
         h = self.last_up(h)
-        h = h + self.refine(F.gelu(h))
+        h = h + self.refine(F.silu(h))
         # Likelihoods run faster on image planes one after the other; here they are still few.
-        return self.head(F.gelu(h).contiguous())
+        return self.head(F.silu(h).contiguous())

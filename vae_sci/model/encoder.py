@@ -9,31 +9,33 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from vae_sci.model.blocks import Down, ResidualBlock, conv, linear, pooled
+from vae_sci.model.blocks import Down, ResidualBlock, linear, pooled
 
 # Bounds on log sd of the posterior, approached smoothly so that no gradient dies. Wider than the
 # prior by more than e is never useful, and a wild width early on would throw the decoder off.
 LOG_SD_MIN, LOG_SD_MAX = -7.0, 1.0
+HIDDEN = 256  # features between the summaries and z
 
 
 class Encoder(nn.Module):
     """Residual convolutional encoder.
 
-    z is read from two views at once: the coarsest map, flattened (where things lie), and mean and
-    standard deviation of the activations at every resolution (texture, wherever it lies).
+    z is read from the mean and standard deviation over space of the activations at every
+    resolution: what is in the tile (amounts, texture, shape), not where it lies. A head that
+    flattens the last map spends z on positions (docs/decisions.md).
 
     Parameters
     ----------
     channels : image channels.
-    size : edge of a tile, pixels; must be divisible by 2 ** len(widths).
-    widths : feature maps at each resolution, from size / 2 downward.
+    widths : feature maps at each resolution, from half the tile's size downward.
     depth : residual blocks per resolution.
     latent_dim : numbers in z.
     """
 
-    def __init__(
-        self, channels: int, size: int, widths: tuple[int, ...], depth: int, latent_dim: int
-    ) -> None:
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int, widths: tuple[int, ...], depth: int, latent_dim: int) -> None:
         super().__init__()
         # The first step goes straight to half resolution: full-size maps cost the most.
         self.stem = nn.Conv2d(channels, widths[0], 4, stride=2, padding=1)
@@ -43,25 +45,46 @@ class Encoder(nn.Module):
             nn.Sequential(*(ResidualBlock(width) for _ in range(depth))) for width in widths
         )
         self.downs = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(widths))
-        edge = size // 2 ** len(widths)
-        # One 1×1 layer before flattening keeps the head small for any width.
-        self.squeeze = conv(widths[-1], 16, 1)
-        self.head = linear(16 * edge * edge + 2 * sum(widths), 2 * latent_dim, gain=0.5)
+        self.register_buffer("centre", torch.zeros(2 * sum(widths)))
+        self.register_buffer("spread", torch.ones(2 * sum(widths)))
+        # One hidden layer: whether fibres are aligned, say, is no linear function of how strong
+        # they are in each direction.
+        self.hidden = linear(2 * sum(widths), HIDDEN)
+        self.head = linear(HIDDEN, 2 * latent_dim)
         with torch.no_grad():
             # Start with log sd near −1: narrower than the prior, so that z carries signal.
             self.head.bias[latent_dim:] = 2.0
 
-    def forward(self, x: Tensor) -> Normal:
-        """Standardised input (N, C, H, W) → q(z|x), mean and sd (N, latent_dim), float32."""
+    def summaries(self, x: Tensor) -> Tensor:
+        """Standardised input (N, C, H, W) → pooled activations of all resolutions."""
         h = self.stem(x)
-        summaries = []
+        parts = []
         for level, stage in enumerate(self.stages):
             if level:
                 h = self.downs[level - 1](h)
             h = stage(h)
-            summaries.append(pooled(h))
-        flat = self.squeeze(F.gelu(h)).flatten(1)
-        mean, log_sd = self.head(torch.cat([flat, *summaries], dim=1)).float().chunk(2, dim=1)
+            parts.append(pooled(h))
+        return torch.cat(parts, dim=1)
+
+    @torch.no_grad()
+    def standardize_summaries(self, x: Tensor) -> None:
+        """Start the head on summaries of mean 0 and sd 1 over the tiles x (N, C, H, W).
+
+        Their differences between cells are small beside their means; without this the head learns
+        texture several times more slowly. Data-dependent initialisation: Salimans & Kingma 2016.
+        """
+        summaries = self.summaries(x)
+        self.centre.copy_(summaries.mean(dim=0))
+        self.spread.copy_(summaries.std(dim=0, unbiased=False).clamp(min=1e-3))
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised input (N, C, H, W) → mean and sd of q(z|x), (N, latent_dim), float32."""
+        summaries = (self.summaries(x) - self.centre) / self.spread
+        mean, log_sd = self.head(F.silu(self.hidden(summaries))).float().chunk(2, dim=1)
         half = (LOG_SD_MAX - LOG_SD_MIN) / 2
         log_sd = LOG_SD_MIN + half * (1 + torch.tanh(log_sd / half))
-        return Normal(mean, log_sd.exp(), validate_args=False)
+        return mean, log_sd.exp()
+
+    def forward(self, x: Tensor) -> Normal:
+        """Standardised input (N, C, H, W) → q(z|x) with mean and sd (N, latent_dim)."""
+        return Normal(*self.moments(x), validate_args=False)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from torch.nn import functional
 
 from vae_sci.likelihoods import LevelDistribution
 from vae_sci.model.vae import VAE
+
+TEMPERATURE = 0.2  # of the similarities in `view_loss`
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,21 @@ class Terms:
 def gaussian_rate(q: Normal) -> Tensor:
     """KL(q ‖ N(0, 1)) per dimension, nats, the shape of q (Kingma & Welling 2014, appendix B)."""
     return 0.5 * (q.mean.square() + q.stddev.square() - 1) - q.stddev.log()
+
+
+def view_loss(q: Normal, q_view: Normal) -> Tensor:
+    """How badly two views of a cell are told from those of the batch's other cells, nats, scalar.
+
+    InfoNCE on the posterior means, cosine similarity (van den Oord 2018; Chen 2020, SimCLR): log N
+    minus a lower bound of the mutual information between the views' z. Zero if each view finds
+    its partner among N cells, log N by chance. What a mirror or a turn changes cannot help, and a
+    z that leaves out what tells cells apart is costly: collapse is, and so is ignoring texture.
+    """
+    a, b = (functional.normalize(d.mean, dim=1) for d in (q, q_view))
+    similarity = a @ b.T / TEMPERATURE
+    partner = torch.arange(len(a), device=a.device)
+    forward = functional.cross_entropy(similarity, partner)
+    return 0.5 * (forward + functional.cross_entropy(similarity.T, partner))
 
 
 def score(q: Normal, p: LevelDistribution, levels: Tensor, visible: Tensor | None = None) -> Terms:

@@ -74,11 +74,11 @@ class VAE(nn.Module):
         self.likelihood = make_likelihood(
             chosen.name, grey_levels, scaling.mean, scaling.sd, **options[chosen.name]
         )
-        shape = (size, settings.widths, settings.depth, settings.latent_dim)
+        shape = (settings.widths, settings.depth, settings.latent_dim)
         channels = grey_levels.n_channels
         self.encoder = Encoder(channels, *shape)
         self.decoder = Decoder(
-            channels * self.likelihood.n_params, *shape, skip=settings.decoder.skip
+            channels * self.likelihood.n_params, size, *shape, skip=settings.decoder.skip
         )
         # Convolutions run faster on pixels with their features side by side (docs/decisions.md).
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,24 +92,34 @@ class VAE(nn.Module):
         """p(z) = N(0, I), one dimension."""
         return Normal(self.root_mean.new_zeros(()), self.root_mean.new_ones(()))
 
-    def inference(self, levels: Tensor, visible: Tensor | None = None) -> Normal:
-        """Levels (N, C, H, W), integers → q(z|x) with mean and sd (N, latent_dim).
-
-        `visible` (N, 1, H, W), bool: pixels that the model may see; the others are given as the
-        channel's mean.
-        """
+    def standardized(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Levels (N, C, H, W) → the encoder's input; pixels not `visible` get the mean, 0."""
         x = (levels.float().sqrt() - self.root_mean) / self.root_sd
         if visible is not None:
             x = torch.where(visible, x, 0.0)
-        return self.encoder(x.contiguous(memory_format=torch.channels_last))
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def inference(self, levels: Tensor, visible: Tensor | None = None) -> Normal:
+        """Levels (N, C, H, W), integers → q(z|x) with mean and sd (N, latent_dim).
+
+        `visible` (N, 1, H, W), bool: pixels that the model may see.
+        """
+        return self.encoder(self.standardized(levels, visible))
 
     def generative(self, z: Tensor) -> LevelDistribution:
         """z (N, latent_dim) → p(x|z), a distribution over levels (N, C, H, W)."""
         return self.likelihood(self.decoder(z))
 
     def forward(
-        self, levels: Tensor, visible: Tensor | None = None
-    ) -> tuple[Normal, LevelDistribution]:
-        """Both acts, with one draw of z from q: what a training step needs."""
-        q = self.inference(levels, visible)
-        return q, self.generative(q.rsample())
+        self, levels: Tensor, visible: Tensor | None, view: Tensor, view_visible: Tensor | None
+    ) -> tuple[Normal, LevelDistribution, Normal]:
+        """What a training step needs: q(z|x), p(x|z) at one draw of z, and q(z|x') of a second
+        view x' of the same cells (the same shapes)."""
+        both = torch.cat(
+            [self.standardized(levels, visible), self.standardized(view, view_visible)]
+        )
+        means, sds = (part.chunk(2) for part in self.encoder.moments(both))
+        q, q_view = (
+            Normal(mean, sd, validate_args=False) for mean, sd in zip(means, sds, strict=True)
+        )
+        return q, self.generative(q.rsample()), q_view

@@ -22,7 +22,7 @@ from vae_sci.contracts import HISTORY
 from vae_sci.errors import ContractError, InputError, TrainingError
 from vae_sci.likelihoods import bits_per_pixel
 from vae_sci.model.checkpoint import save_model
-from vae_sci.model.objective import Terms, describe, score
+from vae_sci.model.objective import Terms, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
 from vae_sci.training import ema, schedule
@@ -31,6 +31,7 @@ from vae_sci.training.scaling import measure
 from vae_sci.training.state import load_state, save_state, state_path
 from vae_sci.training.stream import Batch, TileStream, open_stream, read_tables
 
+FIRST_TILES = 512  # tiles that the encoder's head is standardised on
 SKIPS_ALLOWED = 20  # steps in a row without a finite gradient before the run stops
 ACTIVE = 0.01  # variance of a posterior mean over cells above which a unit is active (Burda 2016)
 
@@ -63,8 +64,8 @@ def train(
     """
     from lightning.fabric import Fabric
 
-    # A mixture's far components leave gradients below 1e-38, which a CPU computes with 10 to 100
-    # times slower; as zeros they cost nothing (docs/decisions.md).
+    # A mixture's far components leave gradients below 1e-38, which halve the speed
+    # on a CPU; as zeros they cost nothing (docs/decisions.md).
     torch.set_flush_denormal(True)
     accelerator, bf16 = _accelerator(device, training.precision)
     fabric = Fabric(
@@ -89,6 +90,10 @@ def train(
 
     torch.manual_seed(seed)
     model = VAE(settings, int(about["size"]), grey_levels, scaling)
+    first = next(stream.shuffled(FIRST_TILES, (seed,)))
+    model.encoder.standardize_summaries(
+        model.standardized(*_to_device(first, grey_levels, stream, torch.device("cpu")))
+    )
     average = copy.deepcopy(model).requires_grad_(False).to(fabric.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
@@ -128,10 +133,13 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate_now
             levels, visible = _to_device(batch, grey_levels, stream, fabric.device)
+            view, view_visible = _augment(levels, visible, training.shift, moves)
             levels, visible = _augment(levels, visible, training.shift, moves)
-            q, p = wrapped(levels, visible)
+            q, p, q_view = wrapped(levels, visible, view, view_visible)
             terms = score(q, p, levels, visible)
-            loss = terms.loss(beta_now) / terms.values.mean()
+            apart = view_loss(q, q_view)
+            nats = terms.loss(beta_now) + training.view_weight * apart
+            loss = nats / terms.values.mean()
             optimizer.zero_grad()
             fabric.backward(loss)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
@@ -139,7 +147,7 @@ def train(
                 in_a_row = 0
                 optimizer.step()
                 ema.update(average, model, training.ema, step)
-                meter.add(terms, beta_now)
+                meter.add(terms, beta_now, float(apart.detach()))
             else:
                 in_a_row += 1
                 meter.skipped += 1
@@ -232,7 +240,7 @@ class _Meter:
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.wait = self.tiles = self.steps = self.skipped = 0.0
-        self.distortion = self.rate = self.loss = self.values = 0.0
+        self.distortion = self.rate = self.loss = self.values = self.view_loss = 0.0
 
     def waiting(self) -> _Meter:
         return self
@@ -243,7 +251,7 @@ class _Meter:
     def __exit__(self, *_: object) -> None:
         self.wait += time.perf_counter() - self.began
 
-    def add(self, terms: Terms, beta: float) -> None:
+    def add(self, terms: Terms, beta: float, view_loss: float = 0.0) -> None:
         distortion = float(terms.distortion.detach().sum())
         rate = float(terms.rate.detach().sum())
         self.distortion += distortion
@@ -251,6 +259,7 @@ class _Meter:
         self.loss += distortion + beta * rate
         self.values += float(terms.values.sum())
         self.tiles += len(terms.rate)
+        self.view_loss += view_loss * len(terms.rate)
 
     def now(self) -> dict[str, float]:
         """What a progress bar shows: means over the epoch so far."""
@@ -259,6 +268,7 @@ class _Meter:
             "loss": self.loss / n,
             "distortion": self.distortion / n,
             "rate": self.rate / n,
+            "view_loss": self.view_loss / n,
             "bits": bits_per_pixel(self.distortion, int(max(1.0, self.values))),
             "tiles_per_second": self.tiles / seconds,
             "data_wait": self.wait / seconds,
@@ -267,7 +277,8 @@ class _Meter:
     def epoch(self) -> dict[str, float]:
         """The same under the names of the contract HISTORY."""
         now = self.now()
-        measured = {f"train_{name}": now[name] for name in ("loss", "distortion", "rate", "bits")}
+        names = ("loss", "distortion", "rate", "bits", "view_loss")
+        measured = {f"train_{name}": now[name] for name in names}
         return measured | {
             "skipped_steps": self.skipped,
             "tiles_per_second": now["tiles_per_second"],
