@@ -7,14 +7,12 @@ import itertools
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.nn import functional as F
 
 from vae_sci.model.blocks import Down, ResidualBlock, linear, pooled
 
 # Bounds on log sd of the posterior, approached smoothly so that no gradient dies. Wider than the
 # prior by more than e is never useful, and a wild width early on would throw the decoder off.
 LOG_SD_MIN, LOG_SD_MAX = -7.0, 1.0
-HIDDEN = 256  # features between the summaries and z
 
 
 class Encoder(nn.Module):
@@ -47,10 +45,7 @@ class Encoder(nn.Module):
         self.downs = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(widths))
         self.register_buffer("centre", torch.zeros(2 * sum(widths)))
         self.register_buffer("spread", torch.ones(2 * sum(widths)))
-        # One hidden layer: whether fibres are aligned, say, is no linear function of how strong
-        # they are in each direction.
-        self.hidden = linear(2 * sum(widths), HIDDEN)
-        self.head = linear(HIDDEN, 2 * latent_dim)
+        self.head = linear(2 * sum(widths), 2 * latent_dim, gain=0.5)
         with torch.no_grad():
             # Start with log sd near −1: narrower than the prior, so that z carries signal.
             self.head.bias[latent_dim:] = 2.0
@@ -80,7 +75,7 @@ class Encoder(nn.Module):
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised input (N, C, H, W) → mean and sd of q(z|x), (N, latent_dim), float32."""
         summaries = (self.summaries(x) - self.centre) / self.spread
-        mean, log_sd = self.head(F.silu(self.hidden(summaries))).float().chunk(2, dim=1)
+        mean, log_sd = self.head(summaries).float().chunk(2, dim=1)
         half = (LOG_SD_MAX - LOG_SD_MIN) / 2
         log_sd = LOG_SD_MIN + half * (1 + torch.tanh(log_sd / half))
         return mean, log_sd.exp()
