@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-import zarr
 
 from vae_sci.contracts import (
     CELLS,
@@ -21,6 +20,7 @@ from vae_sci.contracts import (
     TILES,
     TREATMENTS,
 )
+from vae_sci.tiles.store import write_store
 
 NAMES = ("DMSO", "taxol", "5-fluorouracil", "latrunculin B", "camptothecin (S)-(+) hydrochloride")
 
@@ -166,9 +166,16 @@ def make_results(
             ),
             results / f"tiles/{name}.parquet",
         )
-        store = zarr.open_group(results / f"tiles/{name}.zarr", mode="w")
-        store.create_array("tiles", data=tiles[rows % len(tiles)])
-        store.attrs["vae_sci"] = {"channels": list(channels)}
+        with write_store(
+            results / f"tiles/{name}.zarr",
+            channels=channels,
+            size=side,
+            dtype=str(tiles.dtype),
+            masks=False,
+            pixel_size_um=None,
+            about={"plate": name},
+        ) as writer:
+            writer.append(tiles[rows % len(tiles)])
 
     folder = results / "generated/vae"
     GENERATED.write(
@@ -209,6 +216,7 @@ def make_results(
                 "train_distortion": 9e4 + 4e4 / epoch,
                 "train_rate": 60 - 40 / epoch,
                 "train_bits": 5.5 + 3 / epoch,
+                "train_view_loss": 1 + 2 / epoch,
                 "validation_distortion": 9e4 + 4.2e4 / epoch,
                 "validation_rate": np.where(epoch % 2, 61 - 40 / epoch, np.nan),
                 "validation_bits": 5.6 + 3.1 / epoch,

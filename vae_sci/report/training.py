@@ -11,22 +11,23 @@ from vae_sci.report.style import BLUE, FAINT, VERMILLION, Picture, canvas, finis
 _PANELS = (
     ("Distortion", "bits per pixel and channel", "train_bits", "validation_bits", False),
     ("Rate of z", "nats per tile", "train_rate", "validation_rate", False),
+    ("View loss", "nats", "train_view_loss", None, False),
     ("Active units of z", "dimensions", "active_units", None, False),
-    ("Skipped steps", "optimiser steps", "skipped_steps", None, False),
     ("Weight of the rate, β", "no unit", "beta", None, False),
     ("Learning rate", "no unit", "learning_rate", None, True),
     ("Speed", "tiles per second", "tiles_per_second", None, False),
     ("Waiting for data", "share of the time", "data_wait", None, False),
+    ("Skipped steps", "optimiser steps", "skipped_steps", None, False),
 )
 
 
 def training(history: pd.DataFrame, latent_dim: int) -> Picture:
     """Distortion, rate, active units and the course of the schedule over the epochs."""
-    figure = canvas(9.6, 3.9)
+    figure = canvas(8.0, 5.4)
     epochs = history["epoch"].to_numpy(dtype=float)
     marker = "o" if len(epochs) < 30 else ""
     style = {"marker": marker, "markersize": 2.5, "linewidth": 1.2}
-    axes = figure.subplots(2, 4, sharex=True).ravel()
+    axes = figure.subplots(3, 3, sharex=True).ravel()
     for axis, (title, label, train, validation, logarithmic) in zip(axes, _PANELS, strict=True):
         values = history[train].to_numpy(dtype=float)
         axis.plot(epochs, values, color=BLUE, label="training tiles", **style)
@@ -49,19 +50,21 @@ def training(history: pd.DataFrame, latent_dim: int) -> Picture:
         elif min(values.min(), 0) == 0 and validation is None:
             axis.set_ylim(0, max(values.max(), 1e-12) * 1.12)
         axis.yaxis.set_major_formatter(FuncFormatter(number))
-    axes[2].axhline(latent_dim, color=FAINT, linestyle=":", linewidth=1)
-    axes[2].set_ylim(0, latent_dim * 1.18)
-    axes[2].text(epochs[0], latent_dim * 1.03, f"all {latent_dim}", color=FAINT, fontsize=6.5)
-    axes[3].set_ylim(0, max(1.0, float(history["skipped_steps"].max()) * 1.12))
-    axes[7].set_ylim(0, 1)
+    units, waiting, skipped = axes[3], axes[7], axes[8]
+    units.axhline(latent_dim, color=FAINT, linestyle=":", linewidth=1)
+    units.set_ylim(0, latent_dim * 1.18)
+    units.text(epochs[0], latent_dim * 1.03, f"all {latent_dim}", color=FAINT, fontsize=6.5)
+    skipped.set_ylim(0, max(1.0, float(history["skipped_steps"].max()) * 1.12))
+    waiting.set_ylim(0, 1)
     axes[0].set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    for axis in axes[4:]:
+    for axis in axes[6:]:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     return finish(
         figure,
         "The model's fit while it was trained",
         f"Epochs: {len(history)}. Distortion is −log p(x|z) on raw grey levels; rate is "
-        "KL(q(z|x) ‖ p(z)). β: weight of the rate in the loss.",
+        "KL(q(z|x) ‖ p(z)); β weighs it in the loss. View loss: how badly two mirrored, turned, "
+        "shifted views of a cell find each other by z among the batch's cells.",
         legend=axes[0].get_lines(),
     )
