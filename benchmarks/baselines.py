@@ -1,4 +1,4 @@
-"""What z is compared with, from the same tiles: principal components and intensity statistics."""
+"""What z is compared with, from the same tiles, and under which normalisation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vae_sci.config import PhenotypesSettings
+from vae_sci.results import Results
 
 Array = NDArray[np.float64]
 
@@ -36,3 +39,16 @@ def unit(features: Array) -> Array:
     """Each column at mean 0 and sd 1; a constant column at 0."""
     spread = features.std(axis=0)
     return (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+
+
+def run_settings(run: Results) -> PhenotypesSettings:
+    """The settings with which the run normalised, from its cells.h5ad."""
+    import anndata
+
+    path = run.path / "phenotypes" / run.model / "cells.h5ad"
+    table = anndata.read_h5ad(path, backed="r")
+    values = table.uns["vae_sci"]["settings"]
+    table.file.close()
+    return PhenotypesSettings.model_validate(
+        {name: v.item() if hasattr(v, "item") else v for name, v in values.items()}
+    )

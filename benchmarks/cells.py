@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from baselines import intensity_statistics, principal_components, unit
+from baselines import intensity_statistics, principal_components, run_settings, unit
 from numpy.typing import NDArray
 
-from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError, VaeSciError
 from vae_sci.files import write_json
@@ -122,19 +121,6 @@ def score(features: Array, rows: pd.DataFrame, folds: NDArray[Any], seed: int) -
         "compounds": len(np.unique(compounds)),
     }
     return found
-
-
-def run_settings(run: Results) -> PhenotypesSettings:
-    """The settings with which the run normalised, from its cells.h5ad."""
-    import anndata
-
-    path = run.path / "phenotypes" / run.model / "cells.h5ad"
-    table = anndata.read_h5ad(path, backed="r")
-    values = table.uns["vae_sci"]["settings"]
-    table.file.close()
-    return PhenotypesSettings.model_validate(
-        {name: v.item() if hasattr(v, "item") else v for name, v in values.items()}
-    )
 
 
 def compare(data: Path, run: Results, seed: int) -> dict[str, Any]:

@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from baselines import intensity_statistics, principal_components, unit
+from baselines import intensity_statistics, principal_components, run_settings, unit
 from scipy import stats
 
-from vae_sci.config import PhenotypesSettings
 from vae_sci.errors import VaeSciError
 from vae_sci.files import write_json
 from vae_sci.phenotypes.make import versions
@@ -57,7 +56,8 @@ def run_screen(work: Path, seed: int, config: Path) -> Path:
     results = folder / "results"
     subprocess.run(
         [
-            *(sys.executable, "-m", "snakemake", "--cores", "all", "--rerun-triggers", "mtime"),
+            *(sys.executable, "-m", "snakemake", "--cores", "all", "--rerun-triggers"),
+            *("mtime", "params", "input"),
             *("--configfile", str(config), "--config", f"results={results}"),
             *(f"plates={folder / 'plates.tsv'}", f"seed={seed}", "--"),
             str(results / "phenotypes" / "vae" / "cells.parquet"),
@@ -75,7 +75,7 @@ def score_screen(results: Path, seed: int) -> list[dict[str, Any]]:
     names = latent_columns(cells)
     tiles = run.tiles(cells)
     train = (cells["split"] == "train").to_numpy()
-    settings = PhenotypesSettings()
+    settings = run_settings(run)
 
     def normalized(features: np.ndarray) -> np.ndarray:
         return normalize(unit(features), cells, settings)[0]

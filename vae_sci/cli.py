@@ -145,9 +145,12 @@ def train(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to use.", min=1)] = 1,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="GPUs to use; all by default. With --device cpu: processes.", min=1),
+    ] = None,
     log: Annotated[
-        Path | None, typer.Option(help="File that also gets one line per epoch.")
+        Path | None, typer.Option(help="File that one line per epoch is added to.")
     ] = None,
 ) -> None:
     """Fit the model to the training wells of all plates; goes on where a killed run stopped.
@@ -160,7 +163,12 @@ def train(
     from vae_sci.training.loop import train as fit
 
     model = room_settings(settings, "model", ModelSettings)
-    lines = []
+
+    def keep(line: str) -> None:
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a") as file:
+                file.write(line + "\n")
 
     def on_epoch(row: dict[str, float]) -> None:
         line = (
@@ -170,10 +178,7 @@ def train(
             f"{row['active_units']:.0f} active units; {row['tiles_per_second']:.0f} tiles/s, "
             f"{row['data_wait']:.0%} of the time waiting for data"
         )
-        lines.append(line)
-        if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text("\n".join(lines) + "\n")
+        keep(line)
         if not sys.stderr.isatty():
             say(line)
 
@@ -188,17 +193,22 @@ def train(
                 f"{now['tiles_per_second']:.0f} tiles/s  data wait {now['data_wait']:.0%}",
             )
 
-        fit(
-            results,
-            [row.plate for row in _rows(plates)],
-            model,
-            room_settings(training, "training", TrainingSettings),
-            seed,
-            device=device,
-            devices=devices,
-            on_step=on_step if sys.stderr.isatty() else None,
-            on_epoch=on_epoch,
-        )
+        try:
+            fit(
+                results,
+                [row.plate for row in _rows(plates)],
+                model,
+                room_settings(training, "training", TrainingSettings),
+                seed,
+                device=device,
+                devices=devices,
+                on_step=on_step if sys.stderr.isatty() else None,
+                on_epoch=on_epoch,
+            )
+        except Exception as error:
+            # The bar has the terminal; the log keeps why a run ended.
+            keep(f"{type(error).__name__}: {error}")
+            raise
 
 
 @app.command()

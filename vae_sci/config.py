@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import types
 from pathlib import Path
@@ -310,9 +311,9 @@ def read_settings(path: str | Path) -> Settings:
     """Settings of a whole run from a YAML file; keys left out take their default."""
     try:
         values = yaml.safe_load(Path(path).read_text()) or {}
-    except FileNotFoundError:
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
-            required="a settings file", found=f"no file {path}", action="check the path"
+            required="a settings file", found=f"{path}: {error}", action="check the path"
         ) from None
     except yaml.YAMLError as error:
         raise SettingsError(
@@ -357,10 +358,12 @@ def read_plates(path: str | Path) -> list[PlateRow]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, comment="#", keep_default_na=False)
-    except FileNotFoundError:
+        lines = Path(path).read_text().splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.startswith("#"))
+        table = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
-            required="a table of plates", found=f"no file {path}", action="check `plates:`"
+            required="a table of plates", found=f"{path}: {error}", action="check `plates:`"
         ) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise SettingsError(

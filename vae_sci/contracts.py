@@ -109,7 +109,7 @@ class Contract:
                 # Only an empty cell is missing: a treatment may be called "None" or "NA".
                 else pd.read_csv(
                     path,
-                    dtype={"treatment": "string", "cluster": "string"},
+                    dtype={c.name: "string" for c in self.columns if c.type == "string"},
                     keep_default_na=False,
                     na_values=[""],
                 )
@@ -130,7 +130,7 @@ class Contract:
             if path.suffix == ".parquet":
                 table.to_parquet(temporary, index=False)
             else:
-                table.to_csv(temporary, index=False, float_format="%.6g")
+                table.to_csv(temporary, index=False)
 
 
 _WHERE = (

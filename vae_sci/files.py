@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -20,6 +21,9 @@ def publish(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # What a killed run left behind goes: a file has one writer at a time.
+    for rest in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary

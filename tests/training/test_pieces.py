@@ -69,4 +69,4 @@ def test_the_average_of_constant_weights_is_that_constant_and_follows_a_change()
 
 def test_scaling_of_no_tiles_says_where_to_look():
     with pytest.raises(InputError, match="ledger"):
-        measure(TileStream([]))
+        measure(TileStream([]), TileStream([]))

@@ -61,7 +61,7 @@ def test_plate_and_tile_lead_back_to_the_counts(stream: TileStream):
 def test_an_epoch_gives_every_tile_at_most_once_and_all_but_the_last_batch(
     stream: TileStream, monkeypatch: pytest.MonkeyPatch, window: int
 ):
-    monkeypatch.setattr(stream_module, "WINDOW", window)
+    monkeypatch.setattr(stream_module, "WINDOW_BYTES", window * 2 * 4 * 4 * 2)
     batches = list(stream.shuffled(64, (0, 0)))
     assert len(batches) == stream.steps(64) == stream.n_tiles // 64
     seen = keys(batches)
@@ -107,7 +107,7 @@ def test_an_error_in_the_reading_thread_is_raised_in_the_loop(stream: TileStream
 
 
 def test_scaling_is_that_of_the_tiles_streamed(stream: TileStream):
-    levels, scaling = measure(stream)
+    levels, scaling = measure(stream, stream)
     everything = np.concatenate([batch.counts for batch in stream.in_order(1000)]).astype(float)
     assert levels.step == (1, 1)
     np.testing.assert_allclose(scaling.mean, everything.mean(axis=(0, 2, 3)), rtol=1e-9)

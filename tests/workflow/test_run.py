@@ -115,6 +115,24 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     assert rules_to_run(tiny_project, change) == rules
 
 
+def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Path):
+    path = tiny_project / "results" / "simulated" / "tiny1" / "platemap.csv"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("fragmentin", "renamed"))
+        assert rules_to_run(tiny_project) == {"phenotypes", "figures"}
+    finally:
+        path.write_text(text)
+
+
+def test_the_order_of_channels_reaches_the_jobs(tiny_project: Path):
+    swapped = 'images={channels: {"3": fibres, "1": nucleus, "2": mitochondria}}'
+    done = snakemake(tiny_project, "-n", "-p", "--configfile", "tiny.yaml", "--config", swapped)
+    printed = done.stdout + done.stderr
+    assert '"3": "fibres"' in printed, printed
+    assert printed.index('"3": "fibres"') < printed.index('"1": "nucleus"')
+
+
 def test_a_misspelt_key_stops_before_any_job_with_a_suggestion(tiny_project: Path):
     done = snakemake(tiny_project, "-n", "--config", "traning={epochs: 3}")
     assert done.returncode != 0

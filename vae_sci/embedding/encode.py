@@ -16,6 +16,7 @@ from vae_sci.contracts import EMBEDDINGS, TILES
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
+from vae_sci.model.device import pick_device
 from vae_sci.model.objective import describe
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import NEIGHBOUR, read_rows, store_about, store_array
@@ -67,11 +68,6 @@ def embed_plate(
                 action="look in the ledger for the step that dropped every cell",
             )
         writer.close()
-
-
-def pick_device(device: str) -> str:
-    """cuda where there is one and `device` is auto or cuda, else cpu."""
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def check_fit(card: dict[str, Any], store: Path) -> None:

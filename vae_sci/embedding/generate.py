@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 
 from vae_sci.contracts import GENERATED
-from vae_sci.embedding.encode import load_levels, pick_device
+from vae_sci.embedding.encode import load_levels
 from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
+from vae_sci.model.device import pick_device
 from vae_sci.model.objective import describe
 from vae_sci.model.vae import VAE
 from vae_sci.training.stream import read_tables

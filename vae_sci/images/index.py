@@ -48,6 +48,7 @@ def index_plate(
         records += _index_field(row.plate, well, site, files, settings)
         if progress is not None:
             progress(done, len(fields))
+    _need_same_channels(records)
     dtypes = sorted({record["dtype"] for record in records})
     if len(dtypes) > 1:
         odd = next(record for record in records if record["dtype"] != records[0]["dtype"])
@@ -57,6 +58,22 @@ def index_plate(
             action="export all images of the plate alike",
         )
     FIELDS.write(pd.DataFrame(records), out)
+
+
+def _need_same_channels(records: list[dict[str, Any]]) -> None:
+    """Raise `InputError` naming the first field whose channels are not those of the first one."""
+    channels: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for record in records:
+        channels[record["well"], record["site"]].append(record["channel"])
+    first = next(iter(channels.values()))
+    for (well, site), names in channels.items():
+        if names != first:
+            raise InputError(
+                required=f"the same channels in every field of a plate, here {', '.join(first)}",
+                found=f"channels {', '.join(names)} in well {well}, site {site}",
+                action="complete the images, leave this field out, or name the channels wanted in "
+                "images: channels",
+            )
 
 
 def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:

@@ -29,7 +29,7 @@ def linear(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:
 class ResidualBlock(nn.Module):
     """x + f(x), f a bottleneck 1×1 → 3×3 → 3×3 → 1×1 at half the width (Child 2021, VDVAE).
 
-    A quarter of the multiplications of two full 3×3 convolutions. The last layer starts at zero,
+    A third of the multiplications of two full 3×3 convolutions. The last layer starts at zero,
     so that every block starts as the identity and activations keep their scale at any depth.
 
     Where `latent_dim` is given, z scales and shifts the bottleneck's features (FiLM, Perez 2018):
@@ -84,6 +84,7 @@ class Up(nn.Module):
 
 def pooled(x: Tensor) -> Tensor:
     """Mean and standard deviation over space, (N, C, H, W) → (N, 2C): what is there, not where."""
+    x = x.float()  # cells differ by a few per cent: bf16 would round that away
     # A gradient through √0 is infinite: the floor keeps a constant map harmless.
     spread = x.var(dim=(2, 3), unbiased=False).add(1e-4).sqrt()
     return torch.cat([x.mean(dim=(2, 3)), spread], dim=1)

@@ -36,15 +36,16 @@ def gaussian_rate(q: Normal) -> Tensor:
     return 0.5 * (q.mean.square() + q.stddev.square() - 1) - q.stddev.log()
 
 
-def view_loss(q: Normal, q_view: Normal) -> Tensor:
+def view_loss(means: Tensor, view_means: Tensor) -> Tensor:
     """How badly two views of a cell are told from those of the batch's other cells, nats, scalar.
 
-    InfoNCE on the posterior means, cosine similarity (van den Oord 2018; Chen 2020, SimCLR): log N
-    minus a lower bound of the mutual information between the views' z. Zero if each view finds
-    its partner among N cells, log N by chance. What a mirror or a turn changes cannot help, and a
-    z that leaves out what tells cells apart is costly: collapse is, and so is ignoring texture.
+    InfoNCE on the posterior means (N, latent_dim), cosine similarity (van den Oord 2018; Chen
+    2020, SimCLR): log N minus a lower bound of the mutual information between the views' z. Zero
+    if each view finds its partner among N cells, log N by chance. What a mirror or a turn changes
+    cannot help, and a z that leaves out what tells cells apart is costly: collapse is, and so is
+    ignoring texture.
     """
-    a, b = (functional.normalize(d.mean, dim=1) for d in (q, q_view))
+    a, b = (functional.normalize(m, dim=1) for m in (means, view_means))
     similarity = a @ b.T / TEMPERATURE
     partner = torch.arange(len(a), device=a.device)
     forward = functional.cross_entropy(similarity, partner)

@@ -106,10 +106,9 @@ def _pixels(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarr
             found=f"none of cell {found.index[found['tile'].isna()][0]} in {results / 'tiles'}",
             action="run the workflow again: tiles and phenotypes are of different runs",
         )
-    out: np.ndarray | None = None
+    parts: list[tuple[pd.Index, np.ndarray]] = []
     for plate, part in found.reset_index().groupby("plate"):
         array = store_array(results / "tiles" / f"{plate}.zarr")
-        out = np.empty((len(found), *array.shape[1:]), array.dtype) if out is None else out
-        out[part.index] = read_rows(array, part["tile"].to_numpy(dtype=np.int64))
-    assert out is not None  # the caller shows at least one cell
-    return out
+        parts.append((part.index, read_rows(array, part["tile"].to_numpy(dtype=np.int64))))
+    order = np.argsort(np.concatenate([index for index, _ in parts]))
+    return np.concatenate([pixels for _, pixels in parts])[order]

@@ -22,6 +22,7 @@ from vae_sci.contracts import HISTORY
 from vae_sci.errors import ContractError, InputError, TrainingError
 from vae_sci.likelihoods import bits_per_pixel
 from vae_sci.model.checkpoint import save_model
+from vae_sci.model.device import count_devices, pick_device
 from vae_sci.model.objective import Terms, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
@@ -46,7 +47,7 @@ def train(
     training: TrainingSettings,
     seed: int,
     device: str = "auto",
-    devices: int = 1,
+    devices: int | None = None,
     on_step: StepWatch | None = None,
     on_epoch: EpochWatch | None = None,
 ) -> None:
@@ -54,7 +55,7 @@ def train(
 
     A run that was cut off goes on after its last whole epoch, and on a CPU ends with the same
     weights as an unbroken one. `device` is auto, cpu or cuda; `devices` the number of cards (or,
-    on the CPU, of processes).
+    on the CPU, of processes), by default all cards.
 
     Raises
     ------
@@ -67,11 +68,15 @@ def train(
     # A mixture's far components leave gradients below 1e-38, which halve the speed
     # on a CPU; as zeros they cost nothing (docs/decisions.md).
     torch.set_flush_denormal(True)
-    accelerator, bf16 = _accelerator(device, training.precision)
+    chosen = pick_device(device)
+    n_devices = count_devices(device, devices, chosen)
+    # On CPUs bf16 convolutions were slower than float32 (docs/decisions.md).
+    auto = chosen == "cuda" and torch.cuda.is_bf16_supported()
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and auto)
     fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
+        accelerator=chosen,
+        devices=n_devices,
+        strategy="ddp" if n_devices > 1 else "auto",
         precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()
@@ -86,7 +91,7 @@ def train(
         )
     about = store_about(results / "tiles" / f"{plates[0]}.zarr")
     data = _digests(results, plates)
-    grey_levels, scaling = measure(stream)
+    grey_levels, scaling = measure(open_stream(results, plates), stream)
 
     torch.manual_seed(seed)
     model = VAE(settings, int(about["size"]), grey_levels, scaling)
@@ -108,6 +113,7 @@ def train(
             "training": training.model_dump(mode="json"),
             "seed": seed,
             "data": data,
+            "tiles": {name: about[name] for name in ("channels", "size", "neighbours")},
         },
     )
     history: list[dict[str, float]] = []
@@ -137,7 +143,7 @@ def train(
             levels, visible = _augment(levels, visible, training.shift, moves)
             q, p, q_view = wrapped(levels, visible, view, view_visible)
             terms = score(q, p, levels, visible)
-            apart = view_loss(q, q_view)
+            apart = view_loss(*(_gathered(d.mean, fabric) for d in (q, q_view)))
             nats = terms.loss(beta_now) + training.view_weight * apart
             loss = nats / terms.values.mean()
             optimizer.zero_grad()
@@ -286,20 +292,11 @@ class _Meter:
         }
 
 
-def _accelerator(device: str, precision: str) -> tuple[str, bool]:
-    """Fabric's accelerator for the wish `device`, and whether to use bf16."""
-    cuda = torch.cuda.is_available()
-    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not cuda):
-        raise InputError(
-            required="a device: auto, cpu or cuda (with a CUDA card and driver)",
-            found=f"--device {device}; torch {torch.__version__} sees "
-            f"{torch.cuda.device_count()} CUDA cards",
-            action="use --device auto, or install a CUDA build of torch",
-        )
-    chosen = "cuda" if cuda and device != "cpu" else "cpu"
-    # On CPUs bf16 convolutions were slower than float32 (docs/decisions.md).
-    auto = chosen == "cuda" and torch.cuda.is_bf16_supported()
-    return chosen, precision == "bf16" or (precision == "auto" and auto)
+def _gathered(means: Tensor, fabric: Any) -> Tensor:
+    """Means of the global batch: the view loss tells a cell from those on other devices too."""
+    if fabric.world_size == 1:
+        return means
+    return fabric.all_gather(means, sync_grads=True).flatten(0, 1)
 
 
 def _mix(*numbers: int) -> int:

@@ -11,26 +11,30 @@ from vae_sci.likelihoods import GreyLevels, detect_grey_levels
 from vae_sci.model.vae import Scaling
 from vae_sci.training.stream import TileStream
 
+BLOCK = 128  # tiles looked at together
 
-def measure(stream: TileStream) -> tuple[GreyLevels, Scaling]:
-    """Grey levels and scaling of the tiles in `stream`, in two passes over it.
+
+def measure(every: TileStream, training: TileStream) -> tuple[GreyLevels, Scaling]:
+    """Grey levels of `every` tile of the screen, and scaling of the `training` tiles.
+
+    The camera's ceiling must hold for cells that training never sees.
 
     Raises `InputError` when there are no tiles.
     """
-    if stream.n_tiles == 0:
+    if training.n_tiles == 0:
         raise InputError(
             required="at least one tile to train on",
             found="no cell in a training well on any plate",
             action="raise tiles.split.train, add plates, or look into results/ledger",
         )
 
-    def blocks() -> Iterator[np.ndarray]:
-        for batch in stream.in_order(1024):
+    def blocks(stream: TileStream) -> Iterator[np.ndarray]:
+        for batch in stream.in_order(BLOCK):
             yield batch.counts
 
-    levels = detect_grey_levels(blocks())
+    levels = detect_grey_levels(blocks(every))
     count, sums = 0, np.zeros((3, levels.n_channels))
-    for block in blocks():
+    for block in blocks(training):
         values = levels.to_steps(block).numpy().astype(np.float64)
         count += values.shape[0] * values.shape[2] * values.shape[3]
         for row, power in enumerate((1.0, 2.0, 0.5)):

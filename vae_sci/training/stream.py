@@ -15,7 +15,7 @@ from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError
 from vae_sci.tiles.store import NEIGHBOUR, store_about, store_array
 
-WINDOW = 16_384  # tiles held for shuffling: about 400 MB of 64 × 64 × 3 uint16
+WINDOW_BYTES = 400_000_000  # of tiles held for shuffling: 16,000 tiles of 64 × 64 × 3 uint16
 READ_AHEAD = 4  # batches ready before they are asked for
 
 
@@ -66,7 +66,8 @@ class TileStream:
     def shuffled(
         self, batch_size: int, seed: tuple[int, ...], rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """One epoch in an order that `seed` alone decides; incomplete last batches are left out.
+        """One epoch in an order that `seed` alone decides; an incomplete last
+        batch is left out, unless it is the only one.
 
         With several processes, process `rank` of `world` gets its share of every global batch of
         `batch_size`, so that the global batches are the same for any number of processes.
@@ -114,7 +115,7 @@ class TileStream:
         for position, which in enumerate(order):
             held.append(self._load(*blocks[which]))
             last = position == len(order) - 1
-            if sum(len(block.tile) for block in held) < WINDOW and not last:
+            if sum(block.counts.nbytes for block in held) < WINDOW_BYTES and not last:
                 continue
             window = _join(held)
             shuffled = random.permutation(len(window.tile))
@@ -196,11 +197,12 @@ def open_stream(results: Path, plates: list[str], split: str | None = None) -> T
         store = results / "tiles" / f"{plate}.zarr"
         about = store_about(store)
         seen = {name: about[name] for name in ("channels", "size", "neighbours")}
+        seen["dtype"] = str(store_array(store).dtype)
         first = first or (plate, seen)
         if seen != first[1]:
             raise ContractError(
-                required=f"the same channels, size and neighbours on all plates; {first[0]} has "
-                f"{first[1]}",
+                required="the same channels, size, neighbours and type on all plates; "
+                f"{first[0]} has {first[1]}",
                 found=f"plate {plate} has {seen}",
                 action="give all plates the same channels and pixel size, or run them apart",
             )

@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -42,21 +43,41 @@ RESULTS = SETTINGS.results
 PLATES = list(ROWS)
 MODELS = [SETTINGS.model.name]
 FIGURES |= {f"umap_{column}": "umap" for column in SETTINGS.report.colour_by}
+TABLES = (
+    "clusters.csv",
+    "treatments.csv",
+    "enrichment.csv",
+    "profiles.parquet",
+    "scores.json",
+)
 SIMULATED = [plate for plate, row in ROWS.items() if row.recipe]
 
 
 def room(name):
     """Settings of one room as JSON: a rule reruns when its own settings change, and no others."""
-    return json.dumps(getattr(SETTINGS, name).model_dump(mode="json"), sort_keys=True)
+    # In the order given: the order of images.channels is the order of channels in a tile.
+    return json.dumps(getattr(SETTINGS, name).model_dump(mode="json"))
 
 
 def row_of(wildcards):
-    """The plate's row as JSON: a plate reruns when its own row changes."""
-    return ROWS[wildcards.plate].model_dump_json()
+    """The plate's row as JSON: a plate reruns when its own row changes.
+
+    Without the platemap, which is joined after embedding; with a recipe's content, not its name.
+    """
+    row = ROWS[wildcards.plate]
+    recipe = Path(row.recipe).read_text() if row.recipe else None
+    return json.dumps(
+        row.model_dump(exclude={"platemap", "recipe"}) | {"recipe": recipe}
+    )
 
 
 def results_folder(wildcards):
     return RESULTS
+
+
+def devices_for(wildcards, resources):
+    """As many cards as the job was given; one process on the CPU."""
+    return max(1, resources.gpu)
 
 
 def device_for(wildcards, resources):
@@ -65,9 +86,12 @@ def device_for(wildcards, resources):
 
 
 def inputs_of(wildcards):
-    """The user's own files for a plate: platemap and, for ready-made tiles, the table."""
+    """The user's own files for a plate: platemap and, for ready-made tiles, the table.
+
+    A corrected platemap (`ancient`) does not make tiles anew: it is joined after embedding.
+    """
     row = ROWS[wildcards.plate]
-    return [path for path in (row.platemap, row.table) if path]
+    return [ancient(row.platemap)] * bool(row.platemap) + [row.table] * bool(row.table)
 
 
 def platemaps(wildcards):

@@ -25,8 +25,8 @@ rule embed:
         device=device_for,
     shell:
         "vae-sci embed --plate {wildcards.plate} --model {wildcards.model} "
-        "--results {params.results} --settings {params.settings:q} --device {params.device} "
-        "> {log} 2>&1"
+        "--results {params.results:q} --settings {params.settings:q} --device {params.device} "
+        "> {log:q} 2>&1"
 
 
 rule generate:
@@ -59,5 +59,5 @@ rule generate:
         results=results_folder,
         device=device_for,
     shell:
-        "vae-sci generate --plates {params.plates} --model {wildcards.model} "
-        "--results {params.results} --seed {params.seed} --device {params.device} > {log} 2>&1"
+        "vae-sci generate --plates {params.plates:q} --model {wildcards.model} "
+        "--results {params.results:q} --seed {params.seed} --device {params.device} > {log:q} 2>&1"

@@ -20,8 +20,8 @@ rule simulate:
         version=algorithms.SIMULATE,
         out=lambda wildcards: f"{wildcards.screen}/{wildcards.plate}",
     shell:
-        "vae-sci simulate --recipe {input.recipe} --plate {wildcards.plate} --out {params.out} "
-        "> {log} 2>&1"
+        "vae-sci simulate --recipe {input.recipe:q} --plate {wildcards.plate} --out {params.out:q} "
+        "> {log:q} 2>&1"
 
 
 rule index:
@@ -47,5 +47,5 @@ rule index:
         settings=room("images"),
         results=results_folder,
     shell:
-        "vae-sci index --plate {wildcards.plate} --plates {params.plates} "
-        "--results {params.results} --settings {params.settings:q} > {log} 2>&1"
+        "vae-sci index --plate {wildcards.plate} --plates {params.plates:q} "
+        "--results {params.results:q} --settings {params.settings:q} > {log:q} 2>&1"

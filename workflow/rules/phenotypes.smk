@@ -48,6 +48,6 @@ rule phenotypes:
         seed=SETTINGS.seed,
         results=results_folder,
     shell:
-        "vae-sci phenotypes --plates {params.plates} --model {wildcards.model} "
-        "--results {params.results} --settings {params.settings:q} --seed {params.seed} "
-        "> {log} 2>&1"
+        "vae-sci phenotypes --plates {params.plates:q} --model {wildcards.model} "
+        "--results {params.results:q} --settings {params.settings:q} --seed {params.seed} "
+        "> {log:q} 2>&1"

@@ -2,10 +2,25 @@ rule figures:
     """Draw training curves, reconstructions, UMAPs, gallery and heat map."""
     input:
         history=f"{RESULTS}/models/{{model}}/history.parquet",
-        generated=f"{RESULTS}/generated/{{model}}/cells.csv",
+        card=f"{RESULTS}/models/{{model}}/model.json",
+        generated=expand(
+            f"{RESULTS}/generated/{{model}}/{{name}}",
+            name=(
+                "cells.csv",
+                "originals.ome.tif",
+                "reconstructions.ome.tif",
+                "samples.ome.tif",
+            ),
+            allow_missing=True,
+        ),
         cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
-        enrichment=f"{RESULTS}/phenotypes/{{model}}/enrichment.csv",
+        phenotypes=expand(
+            f"{RESULTS}/phenotypes/{{model}}/{{table}}",
+            table=TABLES[:3],
+            allow_missing=True,
+        ),
         tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
+        stores=expand(f"{RESULTS}/tiles/{{plate}}.zarr", plate=PLATES),
     output:
         [
             report(
@@ -37,5 +52,5 @@ rule figures:
         seed=SETTINGS.seed,
         results=results_folder,
     shell:
-        "vae-sci figures --model {wildcards.model} --results {params.results} "
-        "--settings {params.settings:q} --seed {params.seed} > {log} 2>&1"
+        "vae-sci figures --model {wildcards.model} --results {params.results:q} "
+        "--settings {params.settings:q} --seed {params.seed} > {log:q} 2>&1"

@@ -26,6 +26,6 @@ rule tiles:
         seed=SETTINGS.seed,
         results=results_folder,
     shell:
-        "vae-sci tiles --plate {wildcards.plate} --plates {params.plates} "
-        "--results {params.results} --settings {params.settings:q} --images {params.images:q} "
-        "--seed {params.seed} > {log} 2>&1"
+        "vae-sci tiles --plate {wildcards.plate} --plates {params.plates:q} "
+        "--results {params.results:q} --settings {params.settings:q} --images {params.images:q} "
+        "--seed {params.seed} > {log:q} 2>&1"

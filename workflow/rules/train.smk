@@ -26,7 +26,8 @@ rule train:
         seed=SETTINGS.seed,
         results=results_folder,
         device=device_for,
+        devices=devices_for,
     shell:
-        "vae-sci train --plates {params.plates} --results {params.results} "
+        "vae-sci train --plates {params.plates:q} --results {params.results:q} "
         "--settings {params.settings:q} --training {params.training:q} --seed {params.seed} "
-        "--device {params.device} --log {log}"
+        "--device {params.device} --devices {params.devices} --log {log:q}"
