@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from vae_sci.likelihoods.grey_levels import GreyLevels
 ROUNDING_SD = 1 / math.sqrt(12)
 
 
-class LevelDistribution(Distribution):
+class LevelDistribution(Distribution, ABC):
     """A probability mass over integer levels, independent for every pixel and channel.
 
     A continuous family F, in units of one level, is integrated over each level,
@@ -70,14 +71,16 @@ class LevelDistribution(Distribution):
             drawn = self._draw(torch.Size(sample_shape) + self.batch_shape)
             return torch.minimum(drawn.round().clamp(min=0), self.top.to(drawn)).to(torch.int32)
 
+    @abstractmethod
     def _log_mass(self, levels: Tensor) -> Tensor:
-        raise NotImplementedError
+        """As `log_prob`, of levels that were checked."""
 
+    @abstractmethod
     def _draw(self, shape: torch.Size) -> Tensor:
-        raise NotImplementedError
+        """Draws of the continuous family, in levels."""
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """Turns the decoder's raw output into a `LevelDistribution`.
 
     The decoder's head gives ``n_params`` numbers per image channel, ordered (C, n_params). Raw
@@ -120,9 +123,9 @@ class Likelihood(nn.Module):
         with torch.autocast(params.device.type, enabled=False):
             return self.distribution(at_least_float32(params).unflatten(1, (-1, self.n_params)))
 
+    @abstractmethod
     def distribution(self, params: Tensor) -> LevelDistribution:
         """Raw output (N, C, n_params, H, W), float32 or float64 → p(x | z); given by a family."""
-        raise NotImplementedError
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
