@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from vae_sci.config import ModelSettings
 from vae_sci.errors import ContractError, SettingsError
 from vae_sci.likelihoods import GreyLevels
-from vae_sci.model.blocks import ResidualBlock, conv
+from vae_sci.model.blocks import ResidualBlock, conv, pooled
 from vae_sci.model.checkpoint import load_model, save_model
 from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
 from vae_sci.model.objective import TEMPERATURE, Terms, describe, gaussian_rate, score, view_loss
@@ -159,12 +159,22 @@ def test_the_summaries_start_standardised_over_the_tiles_given():
     x = model.standardized(tiles(64) + 5 * torch.arange(64, dtype=torch.int32)[:, None, None, None])
     model.encoder.standardize_summaries(x)
     summaries = (model.encoder.summaries(x) - model.encoder.centre) / model.encoder.spread
-    torch.testing.assert_close(summaries.mean(0), torch.zeros(80), atol=1e-3, rtol=0)
+    torch.testing.assert_close(summaries.mean(0), torch.zeros(120), atol=1e-3, rtol=0)
     moving = model.encoder.spread > 1e-3
     assert moving.sum() > 40
     torch.testing.assert_close(
         summaries.std(0, unbiased=False)[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0
     )
+
+
+def test_pooled_moments_are_those_of_the_maps_wherever_things_lie():
+    x = torch.randn(2, 3, 16, 16)
+    mean, spread, peaks = pooled(x).chunk(3, dim=1)
+    centred = x - x.mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(mean, x.mean(dim=(2, 3)))
+    torch.testing.assert_close(spread, centred.pow(2).mean(dim=(2, 3)).sqrt(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(peaks, centred.pow(4).mean(dim=(2, 3)).pow(0.25), rtol=1e-3, atol=0)
+    torch.testing.assert_close(pooled(x), pooled(x.roll((3, 5), (2, 3)).flip(2)))
 
 
 def test_masked_pixels_are_neither_seen_nor_scored():

@@ -82,9 +82,19 @@ class Up(nn.Module):
         return F.interpolate(self.mix(x), scale_factor=2, mode="bilinear", align_corners=False)
 
 
+MOMENTS = 3  # numbers per feature map in `pooled`
+
+
 def pooled(x: Tensor) -> Tensor:
-    """Mean and standard deviation over space, (N, C, H, W) → (N, 2C): what is there, not where."""
+    """What is in the maps, not where: (N, C, H, W) → (N, 3 C), in units of the activations.
+
+    Mean, standard deviation and the fourth root of the fourth central moment over space: how
+    much, how textured, and whether the texture is made of few strong spots or of many weak ones.
+    """
     x = x.float()  # cells differ by a few per cent: bf16 would round that away
-    # A gradient through √0 is infinite: the floor keeps a constant map harmless.
-    spread = x.var(dim=(2, 3), unbiased=False).add(1e-4).sqrt()
-    return torch.cat([x.mean(dim=(2, 3)), spread], dim=1)
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    square = (x - mean).square()
+    # A gradient through a root of 0 is infinite: the floors keep a constant map harmless.
+    spread = square.mean(dim=(2, 3)).add(1e-4).sqrt()
+    peaks = square.square().mean(dim=(2, 3)).add(1e-8).sqrt().sqrt()
+    return torch.cat([mean.flatten(1), spread, peaks], dim=1)

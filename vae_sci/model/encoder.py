@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from vae_sci.model.blocks import Down, ResidualBlock, linear, pooled
+from vae_sci.model.blocks import MOMENTS, Down, ResidualBlock, linear, pooled
 
 # Bounds on log sd of the posterior, approached smoothly so that no gradient dies. Wider than the
 # prior by more than e is never useful, and a wild width early on would throw the decoder off.
@@ -18,8 +18,8 @@ LOG_SD_MIN, LOG_SD_MAX = -7.0, 1.0
 class Encoder(nn.Module):
     """Residual convolutional encoder.
 
-    z is read from the mean and standard deviation over space of the activations at every
-    resolution: what is in the tile (amounts, texture, shape), not where it lies. A head that
+    z is read from moments over space of the activations at every resolution (`blocks.pooled`):
+    what is in the tile (amounts, texture, shape), not where it lies. A head that
     flattens the last map spends z on positions (docs/decisions.md).
 
     Parameters
@@ -37,15 +37,21 @@ class Encoder(nn.Module):
         super().__init__()
         # The first step goes straight to half resolution: full-size maps cost the most.
         self.stem = nn.Conv2d(channels, widths[0], 4, stride=2, padding=1)
-        nn.init.normal_(self.stem.weight, std=(channels * 16) ** -0.5)
+        with torch.no_grad():
+            # Each filter starts on one channel: mixed from the start, the texture of one channel
+            # is hidden by the others.
+            self.stem.weight.zero_()
+            for index, kernel in enumerate(self.stem.weight):
+                kernel[index % channels].normal_(std=16**-0.5)
         nn.init.zeros_(self.stem.bias)  # type: ignore[arg-type]
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width) for _ in range(depth))) for width in widths
         )
         self.downs = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(widths))
-        self.register_buffer("centre", torch.zeros(2 * sum(widths)))
-        self.register_buffer("spread", torch.ones(2 * sum(widths)))
-        self.head = linear(2 * sum(widths), 2 * latent_dim, gain=0.5)
+        summaries = MOMENTS * sum(widths)
+        self.register_buffer("centre", torch.zeros(summaries))
+        self.register_buffer("spread", torch.ones(summaries))
+        self.head = linear(summaries, 2 * latent_dim, gain=0.5)
         with torch.no_grad():
             # Start with log sd near −1: narrower than the prior, so that z carries signal.
             self.head.bias[latent_dim:] = 2.0
