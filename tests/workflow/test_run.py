@@ -126,8 +126,10 @@ def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Pa
 
 
 def test_the_order_of_channels_reaches_the_jobs(tiny_project: Path):
-    swapped = 'images={channels: {"3": fibres, "1": nucleus, "2": mitochondria}}'
-    done = snakemake(tiny_project, "-n", "-p", "--configfile", "tiny.yaml", "--config", swapped)
+    (tiny_project / "swapped.yaml").write_text(
+        'images: {channels: {"3": fibres, "1": nucleus, "2": mitochondria}}\n'
+    )
+    done = snakemake(tiny_project, "-n", "-p", "--configfile", "swapped.yaml")
     printed = done.stdout + done.stderr
     assert '"3": "fibres"' in printed, printed
     assert printed.index('"3": "fibres"') < printed.index('"1": "nucleus"')
