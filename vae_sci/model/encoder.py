@@ -19,8 +19,8 @@ class Encoder(nn.Module):
     """Residual convolutional encoder.
 
     z is read from moments over space of the activations at every resolution (`blocks.pooled`):
-    what is in the tile (amounts, texture, shape), not where it lies. A head that
-    flattens the last map spends z on positions (docs/decisions.md).
+    what is in the tile (amounts, texture, shape), not where it lies. A head that flattens the last
+    map spends z on positions (docs/decisions.md).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         """Start the head on summaries of mean 0 and sd 1 over the tiles x (N, C, H, W).
 
         Their differences between cells are small beside their means; without this the head learns
-        texture several times more slowly. Data-dependent initialisation: Salimans & Kingma 2016.
+        texture more slowly (docs/decisions.md). Data-dependent start: Salimans & Kingma 2016.
         """
         summaries = self.summaries(x)
         self.centre.copy_(summaries.mean(dim=0))

@@ -87,11 +87,6 @@ class VAE(nn.Module):
             values = torch.tensor(getattr(scaling, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
 
-    @property
-    def prior(self) -> Normal:
-        """p(z) = N(0, I), one dimension."""
-        return Normal(self.root_mean.new_zeros(()), self.root_mean.new_ones(()))
-
     def standardized(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
         """Levels (N, C, H, W) → the encoder's input; pixels not `visible` get the mean, 0."""
         x = (levels.float().sqrt() - self.root_mean) / self.root_sd

@@ -66,8 +66,10 @@ class TileStream:
     def shuffled(
         self, batch_size: int, seed: tuple[int, ...], rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """One epoch in an order that `seed` alone decides; an incomplete last
-        batch is left out, unless it is the only one.
+        """One epoch in an order that `seed` alone decides.
+
+        An incomplete last batch is left out, unless fewer tiles than a batch remain in the last
+        window: the loop takes `steps` batches and no more.
 
         With several processes, process `rank` of `world` gets its share of every global batch of
         `batch_size`, so that the global batches are the same for any number of processes.
