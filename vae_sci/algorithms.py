@@ -7,7 +7,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 1
 TILES = 1
-TRAIN = 1
+TRAIN = 2
 EMBED = 1
 GENERATE = 1
 PHENOTYPES = 1

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from vae_sci.config import ModelSettings
 from vae_sci.errors import ContractError, SettingsError
 from vae_sci.likelihoods import GreyLevels
-from vae_sci.model.blocks import ResidualBlock, conv, pooled
+from vae_sci.model.blocks import ResidualBlock, coherence, conv, pooled
 from vae_sci.model.checkpoint import load_model, save_model
 from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
 from vae_sci.model.objective import TEMPERATURE, Terms, describe, gaussian_rate, score, view_loss
@@ -159,7 +159,7 @@ def test_the_summaries_start_standardised_over_the_tiles_given():
     x = model.standardized(tiles(64) + 5 * torch.arange(64, dtype=torch.int32)[:, None, None, None])
     model.encoder.standardize_summaries(x)
     summaries = (model.encoder.summaries(x) - model.encoder.centre) / model.encoder.spread
-    torch.testing.assert_close(summaries.mean(0), torch.zeros(120), atol=1e-3, rtol=0)
+    torch.testing.assert_close(summaries.mean(0), torch.zeros(160), atol=1e-3, rtol=0)
     moving = model.encoder.spread > 1e-3
     assert moving.sum() > 40
     torch.testing.assert_close(
@@ -169,12 +169,53 @@ def test_the_summaries_start_standardised_over_the_tiles_given():
 
 def test_pooled_moments_are_those_of_the_maps_wherever_things_lie():
     x = torch.randn(2, 3, 16, 16)
-    mean, spread, peaks = pooled(x).chunk(3, dim=1)
+    mean, spread, peaks, _ = pooled(x).chunk(4, dim=1)
     centred = x - x.mean(dim=(2, 3), keepdim=True)
     torch.testing.assert_close(mean, x.mean(dim=(2, 3)))
     torch.testing.assert_close(spread, centred.pow(2).mean(dim=(2, 3)).sqrt(), rtol=1e-3, atol=0)
     torch.testing.assert_close(peaks, centred.pow(4).mean(dim=(2, 3)).pow(0.25), rtol=1e-3, atol=0)
-    torch.testing.assert_close(pooled(x), pooled(x.roll((3, 5), (2, 3)).flip(2)))
+    moved = pooled(x.roll((3, 5), (2, 3)).flip(2))
+    torch.testing.assert_close(torch.cat([mean, spread, peaks], dim=1), moved[:, :9])
+
+
+def stripes(angle: float, size: int = 64) -> torch.Tensor:
+    """One map (1, 1, size, size) of waves 8 pixels long that run at `angle`."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    phase = 2 * math.pi / 8 * (x * math.cos(angle) + y * math.sin(angle))
+    return torch.sin(phase)[None, None]
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 4, 1.2, math.pi / 2, 2.5])
+def test_stripes_are_coherent_whatever_their_direction(angle: float):
+    assert float(coherence(stripes(angle))) > 0.97
+
+
+def test_what_runs_both_ways_or_no_way_is_not_coherent():
+    crossed = stripes(0.3) + stripes(0.3 + math.pi / 2)
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert float(coherence(crossed)) < 0.05
+    assert float(coherence(noise)) < 0.1
+    assert float(coherence(torch.ones(1, 1, 8, 8))) < 0.05
+
+
+def test_coherence_is_that_of_the_structure_tensors_eigenvalues_and_turns_with_no_tile():
+    x = torch.randn(2, 3, 16, 16).cumsum(2)
+    found = coherence(x)
+    for turned in (x.rot90(1, (2, 3)), x.flip(3), x.mT):
+        torch.testing.assert_close(coherence(turned), found)
+    down, up = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., :-1, 1:] - x[..., 1:, :-1]
+    gradient = torch.stack([down, up], dim=2).flatten(3)
+    values = torch.linalg.eigvalsh(gradient @ gradient.mT)
+    expected = (values[..., 1] - values[..., 0]) / values.sum(dim=-1)
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=1e-3)
+
+
+def test_maps_of_one_pixel_have_finite_moments_and_gradients():
+    x = torch.randn(2, 3, 1, 1, requires_grad=True)
+    pooled(x).sum().backward()
+    assert torch.isfinite(pooled(x)).all()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
 
 
 def test_masked_pixels_are_neither_seen_nor_scored():

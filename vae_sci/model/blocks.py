@@ -82,14 +82,15 @@ class Up(nn.Module):
         return F.interpolate(self.mix(x), scale_factor=2, mode="bilinear", align_corners=False)
 
 
-MOMENTS = 3  # numbers per feature map in `pooled`
+MOMENTS = 4  # numbers per feature map in `pooled`
 
 
 def pooled(x: Tensor) -> Tensor:
-    """What is in the maps, not where: (N, C, H, W) → (N, 3 C), in units of the activations.
+    """What is in the maps, not where: (N, C, H, W) → (N, 4 C).
 
-    Mean, standard deviation and the fourth root of the fourth central moment over space: how
-    much, how textured, and whether the texture is made of few strong spots or of many weak ones.
+    Mean, standard deviation and the fourth root of the fourth central moment over space, in units
+    of the activations: how much, how textured, and whether the texture is made of few strong spots
+    or of many weak ones. Last the coherence, without unit, of the map's gradients.
     """
     x = x.float()  # cells differ by a few per cent: bf16 would round that away
     mean = x.mean(dim=(2, 3), keepdim=True)
@@ -97,4 +98,20 @@ def pooled(x: Tensor) -> Tensor:
     # A gradient through a root of 0 is infinite: the floors keep a constant map harmless.
     spread = square.mean(dim=(2, 3)).add(1e-4).sqrt()
     peaks = square.square().mean(dim=(2, 3)).add(1e-8).sqrt().sqrt()
-    return torch.cat([mean.flatten(1), spread, peaks], dim=1)
+    return torch.cat([mean.flatten(1), spread, peaks, coherence(x)], dim=1)
+
+
+def coherence(x: Tensor) -> Tensor:
+    """Whether each map's texture runs one way: (N, C, H, W) → (N, C), 0 no way, 1 all one way.
+
+    (λ₁ − λ₂) / (λ₁ + λ₂) of the eigenvalues of the structure tensor over the whole map (Bigün &
+    Granlund 1987): the same for any direction. No linear head could read that from the moments
+    of filters, each of which prefers a direction of its own.
+    """
+    # Differences across a 2 × 2 square, along its two diagonals: both at the same place.
+    down = x[:, :, 1:, 1:] - x[:, :, :-1, :-1]
+    up = x[:, :, :-1, 1:] - x[:, :, 1:, :-1]
+    squares = max(1, down[0, 0].numel())  # none in a map of one pixel
+    a, b, both = (d.sum(dim=(2, 3)) / squares for d in (down * down, up * up, down * up))
+    # The floors as above: a map without texture has no direction.
+    return ((a - b).square() + 4 * both.square() + 1e-8).sqrt() / (a + b + 1e-2)
