@@ -14,9 +14,10 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vae_sci"
-# A room imports only rooms above it. The first line is open to all.
+# A room imports only rooms above it. The first two lines are open to all.
 ORDER = [
-    "errors files algorithms progress",
+    "errors algorithms progress",
+    "files",
     "config",
     "contracts",
     "simulate",

@@ -35,6 +35,12 @@ class ImagesSettings(Room):
     pixel_size_um: float | None = Field(
         None, gt=0, description="µm per pixel; null: read from the image metadata"
     )
+    broken_fields: Literal["error", "drop"] = Field(
+        "error",
+        description="a field with a file that cannot be read, channels of different size or a "
+        "missing channel; error: the run stops and names it; drop: it is left out, and ledger and "
+        "table of fields say so",
+    )
 
 
 class SegmentationSettings(Room):

@@ -34,5 +34,9 @@ class TrainingError(VaeSciError):
     """Training cannot go on: the loss is not finite, or the data do not fit the model."""
 
 
+class StorageError(VaeSciError):
+    """A result cannot be written: the disk is full or read-only, or another run writes there."""
+
+
 class QueryError(VaeSciError):
     """A query is not a single read-only SELECT over the result tables, or does not parse."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import anndata
@@ -13,6 +17,7 @@ import pytest
 
 from vae_sci import open_results
 from vae_sci.contracts import CONTRACTS, TILES, Contract
+from vae_sci.files import exclusive
 from vae_sci.tiles.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -123,6 +128,94 @@ def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Pa
         assert rules_to_run(tiny_project) == {"phenotypes", "figures"}
     finally:
         path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def own_images(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose two plates are images of the user's own, tiled."""
+    folder = tmp_path_factory.mktemp("own")
+    for name in ("workflow", "environment.yml", "config", "tiny.yaml"):
+        (folder / name).symlink_to(tiny_project / name)
+    rows = ["plate\timages\tplatemap"]
+    for plate in PLATES:
+        source = tiny_project / "results" / "simulated" / plate
+        shutil.copytree(source / "images", folder / plate)
+        shutil.copy(source / "platemap.csv", folder / f"{plate}.csv")
+        rows.append(f"{plate}\t{plate}\t{plate}.csv")
+    (folder / "plates.tsv").write_text("\n".join(rows) + "\n")
+    done = snakemake(folder, *OWN, "--", *(f"results/tiles/{plate}.parquet" for plate in PLATES))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+OWN = ("--configfile", "tiny.yaml", "--config", "plates=plates.tsv")
+
+
+def planned(project: Path) -> dict[str, set[str]]:
+    """Rule → plates that a dry run would execute it for, up to the tiles."""
+    targets = (f"results/tiles/{plate}.parquet" for plate in PLATES)
+    done = snakemake(project, "-n", *OWN, "--", *targets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = re.findall(
+        r"^(?:local)?rule (\w+):.*?wildcards: plate=(\w+)", done.stdout + done.stderr, re.M | re.S
+    )
+    return {rule: {plate for name, plate in jobs if name == rule} for rule, _ in jobs}
+
+
+def test_images_that_did_not_change_are_left_alone(own_images: Path):
+    assert planned(own_images) == {}
+
+
+def test_a_raw_image_with_other_content_reruns_its_plate(own_images: Path):
+    image = sorted((own_images / "tiny2").iterdir())[0]
+    before, stat = image.read_bytes(), image.stat()
+    try:
+        image.write_bytes(before[:-1] + b"x")
+        assert planned(own_images) == {"index": {"tiny2"}, "tiles": {"tiny2"}}
+    finally:
+        image.write_bytes(before)
+        os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert planned(own_images) == {}
+
+
+def test_an_image_that_comes_or_goes_reruns_its_plate(own_images: Path):
+    image = sorted((own_images / "tiny1").iterdir())[0]
+    away = own_images / "away.tif"
+    image.rename(away)
+    try:
+        assert planned(own_images) == {"index": {"tiny1"}, "tiles": {"tiny1"}}
+    finally:
+        away.rename(image)
+
+
+def test_a_second_run_in_one_folder_is_told_of_the_first(own_images: Path):
+    with exclusive(own_images / "results" / ".lock", "test"):
+        done = snakemake(own_images, *OWN, "--forcerun", "index")
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert f"process {os.getpid()} on" in text
+    assert "wait until it has ended" in text
+    assert "Traceback" not in text
+
+
+def test_a_killed_run_leaves_no_lock(own_images: Path):
+    """Snakemake's own lock would ask for --unlock after kill -9."""
+    target = "results/images/tiny1.parquet"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *OWN, "--forcerun", "index"]
+    running = subprocess.Popen(
+        [*command, "--", target],
+        cwd=own_images,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    lock, until = own_images / "results" / ".lock", time.monotonic() + 60
+    while f"process {running.pid} " not in lock.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    done = snakemake(own_images, *OWN, "--forcerun", "index", "--", target)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_order_of_channels_reaches_the_jobs(tiny_project: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from vae_sci.images.layouts import Layout, Name, number_or_text
 from vae_sci.images.platemap import need_wells, read_platemap
 from vae_sci.images.quality import camera_ceiling, focus
 from vae_sci.images.read import read_planes
+from vae_sci.images.watch import image_files
 
 logger = logging.getLogger(__name__)
 
@@ -33,47 +33,83 @@ def index_plate(
     """Write the table of fields (`contracts.FIELDS`) of one plate to `out`.
 
     Reads every image once. For kind `tiles` the table has no row. `progress` is called with
-    (fields done, fields in all). Raises `InputError` for a platemap or an image that cannot be
-    used, and for a well that is imaged but not in the platemap.
+    (fields done, fields in all). Raises `InputError` for a platemap that cannot be used, for a well
+    that is imaged but not in the platemap, and, unless `settings.broken_fields` is "drop", for a
+    field that cannot be used.
     """
     platemap = read_platemap(row)
+    names = [column.name for column in FIELDS.columns]
     if row.kind == "tiles":
-        names = [column.name for column in FIELDS.columns]
         FIELDS.write(pd.DataFrame(columns=names), out)
         return
     fields = find_fields(row)
     need_wells(row, (well for well, _ in fields), platemap)
-    records: list[dict[str, Any]] = []
+    indexed: list[list[dict[str, Any]]] = []
+    channels: list[str] | None = None
     for done, ((well, site), files) in enumerate(fields.items(), start=1):
-        records += _index_field(row.plate, well, site, files, settings)
+        try:
+            records = _index_field(row.plate, well, site, files, settings)
+            channels = channels or [record["channel"] for record in records]
+            _need_channels(channels, records)
+        except InputError as error:
+            if settings.broken_fields == "error":
+                raise
+            logger.warning("%s: field left out\n%s", row.plate, error)
+            records = _broken_field(row.plate, well, site, files, error.found)
+        indexed.append(records)
         if progress is not None:
             progress(done, len(fields))
-    _need_same_channels(records)
-    dtypes = sorted({record["dtype"] for record in records})
+    records = [record for field in indexed for record in field]
+    readable = [record for record in records if record["verdict"] != "broken"]
+    dtypes = sorted({record["dtype"] for record in readable})
     if len(dtypes) > 1:
-        odd = next(record for record in records if record["dtype"] != records[0]["dtype"])
+        odd = next(record for record in readable if record["dtype"] != readable[0]["dtype"])
         raise InputError(
             required="one type of grey levels per plate",
-            found=f"{' and '.join(dtypes)}: {records[0]['path']} and {odd['path']}",
+            found=f"{' and '.join(dtypes)}: {readable[0]['path']} and {odd['path']}",
             action="export all images of the plate alike",
         )
-    FIELDS.write(pd.DataFrame(records), out)
+    FIELDS.write(pd.DataFrame(records, columns=names), out)
 
 
-def _need_same_channels(records: list[dict[str, Any]]) -> None:
-    """Raise `InputError` naming the first field whose channels are not those of the first one."""
-    channels: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for record in records:
-        channels[record["well"], record["site"]].append(record["channel"])
-    first = next(iter(channels.values()))
-    for (well, site), names in channels.items():
-        if names != first:
-            raise InputError(
-                required=f"the same channels in every field of a plate, here {', '.join(first)}",
-                found=f"channels {', '.join(names)} in well {well}, site {site}",
-                action="complete the images, leave this field out, or name the channels wanted in "
-                "images: channels",
-            )
+def _need_channels(channels: list[str], records: list[dict[str, Any]]) -> None:
+    """Raise `InputError` unless the field of `records` has the plate's `channels`."""
+    names = [record["channel"] for record in records]
+    if names != channels:
+        raise InputError(
+            required=f"the same channels in every field of a plate, here {', '.join(channels)}",
+            found=f"channels {', '.join(names)} in well {records[0]['well']}, "
+            f"site {records[0]['site']}",
+            action="complete the images, leave this field out (images: broken_fields: drop), or "
+            "name the channels wanted in images: channels",
+        )
+
+
+def _broken_field(
+    plate: str, well: str, site: str, files: dict[str | None, Path], reason: str
+) -> list[dict[str, Any]]:
+    """Rows of a field that cannot be used: its files, why, and no figures."""
+    records = []
+    for index, (channel, path) in enumerate(files.items()):
+        stat = path.stat()
+        records.append(
+            {
+                "plate": plate,
+                "well": well,
+                "site": site,
+                "channel": channel or "all",
+                "channel_index": index,
+                "path": str(path),
+                "page": 0,
+                "bytes": stat.st_size,
+                "mtime": stat.st_mtime,
+                "height": 0,
+                "width": 0,
+                "verdict": "broken",
+                "reason": reason,
+            }
+        )
+    return records
 
 
 def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:
@@ -123,12 +159,7 @@ def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:
 
 
 def _list_images(images: str) -> list[Path]:
-    folder = Path(images)
-    if folder.is_dir():
-        found = [p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff")]
-    else:
-        found = [Path(p) for p in glob.glob(images, recursive=True)]
-    paths = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+    paths = [Path(file) for file in image_files(images)]
     if not paths:
         raise InputError(
             required="image files (.tif, .tiff)",
@@ -176,7 +207,8 @@ def channel_names(ids: list[str], settings: ImagesSettings, source: str) -> dict
         raise InputError(
             required=f"channels {', '.join(wanted)} (images: channels)",
             found=f"channels {', '.join(sorted(ids, key=_natural))} in {source}",
-            action="complete the images, leave this field out, or correct images: channels",
+            action="complete the images, leave this field out (images: broken_fields: drop), or "
+            "correct images: channels",
         )
     return wanted
 
@@ -206,7 +238,8 @@ def _index_field(
         raise InputError(
             required="channels of one size in every field",
             found="; ".join(f"{planes[c][0]}: {s[0]} × {s[1]}" for c, s in shapes.items()),
-            action="export all channels with the same binning, or leave this field out",
+            action="export all channels with the same binning, or leave this field out "
+            "(images: broken_fields: drop)",
         )
     empty = any(planes[channel][2].min() == planes[channel][2].max() for channel in names)
     records = []
@@ -230,6 +263,7 @@ def _index_field(
                 "pixel_size_um": settings.pixel_size_um or size,
                 **_quality(plane),
                 "verdict": "empty" if empty else "ok",
+                "reason": None,
             }
         )
     return records

@@ -86,7 +86,8 @@ def _from_fields(
         raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
     pixel = _common_pixel_size(index)
     size = tile_pixels(settings, pixel)
-    channels = list(good[0][2].sort_values("channel_index")["channel"])
+    first_field = good[0][2].sort_values("channel_index")
+    channels = list(first_field["channel"])
     find = _Finder(settings.segmentation, channels, pixel)
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
@@ -95,7 +96,7 @@ def _from_fields(
         path,
         channels=channels,
         size=size,
-        dtype=str(index["dtype"].iloc[0]),
+        dtype=str(first_field["dtype"].iloc[0]),
         masks=True,
         pixel_size_um=pixel,
         about=about,

@@ -7,8 +7,9 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from vae_sci import algorithms
 from vae_sci.config import ModelSettings, TrainingSettings
 from vae_sci.contracts import HISTORY
 from vae_sci.errors import ContractError, InputError, TrainingError
+from vae_sci.files import exclusive
 from vae_sci.likelihoods import bits_per_pixel
 from vae_sci.model.checkpoint import save_model
 from vae_sci.model.device import count_devices, pick_device
@@ -31,6 +33,9 @@ from vae_sci.training.augment import augment
 from vae_sci.training.scaling import measure
 from vae_sci.training.state import load_state, save_state, state_path
 from vae_sci.training.stream import Batch, TileStream, open_stream, read_tables
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 FIRST_TILES = 512  # tiles that the encoder's head is standardised on
 SKIPS_ALLOWED = 20  # steps in a row without a finite gradient before the run stops
@@ -62,6 +67,7 @@ def train(
     InputError : no training tiles.
     ContractError : tiles of several plates do not fit together, or a file is damaged.
     TrainingError : gradients were not finite too many times in a row.
+    StorageError : another process trains this model, or the disk is full.
     """
     from lightning.fabric import Fabric
 
@@ -80,6 +86,22 @@ def train(
         precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()
+    folder = results / "models" / settings.name
+    with exclusive(folder / ".lock", f"train {folder}") if fabric.is_global_zero else nullcontext():
+        _fit(fabric, results, plates, settings, training, seed, on_step, on_epoch)
+
+
+def _fit(
+    fabric: Fabric,
+    results: Path,
+    plates: list[str],
+    settings: ModelSettings,
+    training: TrainingSettings,
+    seed: int,
+    on_step: StepWatch | None,
+    on_epoch: EpochWatch | None,
+) -> None:
+    """`train`, on the devices of `fabric`."""
     folder = results / "models" / settings.name
     stream = open_stream(results, plates, "train")
     watched = open_stream(results, plates, "validation")

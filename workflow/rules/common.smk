@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -9,6 +10,8 @@ from snakemake.exceptions import WorkflowError
 from vae_sci import algorithms
 from vae_sci.config import Settings, parse as parse_settings, read_plates
 from vae_sci.errors import VaeSciError
+from vae_sci.files import exclusive
+from vae_sci.images import watch
 
 # Rules call `vae-sci`: the one beside this Python, also where its folder is not on the PATH.
 os.environ.update(
@@ -29,16 +32,17 @@ FIGURES = {
 }
 
 
-def parsed(config):
-    """Settings and plates, or the user's mistake in three lines instead of a traceback."""
+def told(work):
+    """What `work()` returns, or the user's mistake in three lines instead of a traceback."""
     try:
-        settings = parse_settings(Settings, config, "the configuration")
-        return settings, {row.plate: row for row in read_plates(settings.plates)}
+        return work()
     except VaeSciError as error:
         raise WorkflowError(str(error)) from None
 
 
-SETTINGS, ROWS = parsed(config)
+RUN = ExitStack()  # what this process holds until it ends
+SETTINGS = told(lambda: parse_settings(Settings, config, "the configuration"))
+ROWS = {row.plate: row for row in told(lambda: read_plates(SETTINGS.plates))}
 RESULTS = SETTINGS.results
 PLATES = list(ROWS)
 MODELS = [SETTINGS.model.name]
@@ -69,6 +73,15 @@ def row_of(wildcards):
     return json.dumps(
         row.model_dump(exclude={"platemap", "recipe"}) | {"recipe": recipe}
     )
+
+
+def raw_files(wildcards):
+    """Names, sizes and times of a plate's raw files in short: a changed one reruns the plate.
+
+    Images that the run simulates itself follow from their recipe.
+    """
+    row = ROWS[wildcards.plate]
+    return None if row.recipe else watch.digest(row)
 
 
 def results_folder(wildcards):

@@ -36,6 +36,8 @@ rule index:
         f"{RESULTS}/benchmarks/index/{{plate}}.tsv"
     conda:
         "../../environment.yml"
+    # Before any long work: what is wrong with a plate shows here.
+    priority: 1
     threads: 1
     resources:
         mem_mb=2000,
@@ -43,6 +45,7 @@ rule index:
     params:
         version=algorithms.INDEX,
         row=row_of,
+        raw=raw_files,
         plates=SETTINGS.plates,
         settings=room("images"),
         results=results_folder,

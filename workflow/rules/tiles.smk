@@ -20,6 +20,7 @@ rule tiles:
     params:
         version=algorithms.TILES,
         row=row_of,
+        raw=raw_files,
         plates=SETTINGS.plates,
         settings=room("tiles"),
         images=room("images"),
