@@ -1,4 +1,5 @@
 # Shared by all rules: the settings, parsed once, and the table of plates.
+import functools
 import json
 import os
 import sys
@@ -75,13 +76,17 @@ def row_of(wildcards):
     )
 
 
+@functools.cache
+def scanned(plate):
+    return watch.digest(ROWS[plate])
+
+
 def raw_files(wildcards):
     """Names, sizes and times of a plate's raw files in short: a changed one reruns the plate.
 
     Images that the run simulates itself follow from their recipe.
     """
-    row = ROWS[wildcards.plate]
-    return None if row.recipe else watch.digest(row)
+    return None if ROWS[wildcards.plate].recipe else scanned(wildcards.plate)
 
 
 def results_folder(wildcards):
