@@ -25,10 +25,13 @@ ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    folder: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=folder,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -41,6 +44,11 @@ def rules_to_run(project: Path, *config: str) -> set[str]:
     given = ("--config", *config) if config else ()
     done = snakemake(project, "-n", "--configfile", "tiny.yaml", *given)
     assert done.returncode == 0, done.stdout + done.stderr
+    return rules_in(done)
+
+
+def rules_in(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Rules that the output of a dry run names."""
     text = done.stdout + done.stderr
     return set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M)) - {"all"}
 
@@ -118,6 +126,37 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     tiny_project: Path, change: str, rules: set[str]
 ):
     assert rules_to_run(tiny_project, change) == rules
+
+
+@pytest.mark.parametrize(
+    ("room", "rules"),
+    [
+        ("FIGURES", {"figures"}),
+        ("EMBED", {"embed", "phenotypes", "figures"}),
+        ("INDEX", {"index", "tiles", "train", "embed", "generate", "phenotypes", "figures"}),
+    ],
+)
+def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(
+    tiny_project: Path, tmp_path: Path, room: str, rules: set[str]
+):
+    """Python imports `sitecustomize` before all else: here it stands for another version."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import vae_sci.algorithms\nvae_sci.algorithms.{room} += 1000\n"
+    )
+    done = snakemake(tiny_project, "-n", "--configfile", "tiny.yaml", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rules_in(done) == rules
+
+
+@pytest.mark.parametrize(("given", "device"), [((), "auto"), (("--resources", "gpu=0"), "cpu")])
+def test_one_rule_serves_gpu_and_cpu(tiny_project: Path, given: tuple[str, ...], device: str):
+    done = snakemake(tiny_project, "-n", "-p", "--forceall", "--configfile", "tiny.yaml", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    devices = re.findall(r"vae-sci (\w+) .*--device (\w+)", done.stdout + done.stderr)
+    assert sorted(devices) == [
+        *(("embed", device), ("embed", device)),
+        *(("generate", device), ("train", device)),
+    ]
 
 
 def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Path):
