@@ -70,6 +70,7 @@ def train(
     StorageError : another process trains this model, or the disk is full.
     """
     from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment
 
     # A mixture's far components leave gradients below 1e-38, which halve the speed
     # on a CPU; as zeros they cost nothing (docs/decisions.md).
@@ -83,6 +84,9 @@ def train(
         accelerator=chosen,
         devices=n_devices,
         strategy="ddp" if n_devices > 1 else "auto",
+        # Its own processes also in a SLURM job, which is one task: Fabric would take that one
+        # for all there are, and leave the other cards idle.
+        plugins=LightningEnvironment() if n_devices > 1 else None,
         precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()
