@@ -43,25 +43,36 @@ def run_in(folder: Path, *command: str, timeout: float = 600) -> subprocess.Comp
 
 
 @pytest.fixture(scope="session")
-def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a project folder for the tiny simulated screen, in which nothing ran yet."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        for name in ("workflow", "resources", "environment.yml"):
+            (folder / name).symlink_to(ROOT / name)
+        (folder / "config").mkdir()
+        shutil.copy(ROOT / "config" / "config.yaml", folder / "config")
+        columns = ("plate", "images", "platemap", "recipe")
+        rows = ["\t".join(columns)]
+        for plate in ("tiny1", "tiny2"):
+            base = f"results/simulated/{plate}"
+            recipe = "resources/simulate/tiny.yaml"
+            rows.append("\t".join([plate, f"{base}/images", f"{base}/platemap.csv", recipe]))
+        (folder / "config" / "plates.tsv").write_text("\n".join(rows) + "\n")
+        (folder / "tiny.yaml").write_text(
+            'images: {channels: {"1": nucleus, "2": mitochondria, "3": fibres}}\n'
+            "model: {latent_dim: 8, widths: [8, 16, 16, 16]}\n"
+            "training: {epochs: 3, batch_size: 16}\n"
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_project(new_project: Callable[[], Path]) -> Path:
     """A project folder in which the whole workflow ran on the tiny simulated screen."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("workflow", "resources", "environment.yml"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "config").mkdir()
-    shutil.copy(ROOT / "config" / "config.yaml", folder / "config")
-    columns = ("plate", "images", "platemap", "recipe")
-    rows = ["\t".join(columns)]
-    for plate in ("tiny1", "tiny2"):
-        base = f"results/simulated/{plate}"
-        recipe = "resources/simulate/tiny.yaml"
-        rows.append("\t".join([plate, f"{base}/images", f"{base}/platemap.csv", recipe]))
-    (folder / "config" / "plates.tsv").write_text("\n".join(rows) + "\n")
-    (folder / "tiny.yaml").write_text(
-        'images: {channels: {"1": nucleus, "2": mitochondria, "3": fibres}}\n'
-        "model: {latent_dim: 8, widths: [8, 16, 16, 16]}\n"
-        "training: {epochs: 3, batch_size: 16}\n"
-    )
+    folder = new_project()
     done = run_in(folder, "snakemake", "--cores", "2", "--configfile", "tiny.yaml")
     assert done.returncode == 0, done.stderr + done.stdout
     return folder
