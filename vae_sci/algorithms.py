@@ -7,7 +7,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 2
 TILES = 1
-TRAIN = 2
+TRAIN = 3
 EMBED = 1
 GENERATE = 1
 PHENOTYPES = 1

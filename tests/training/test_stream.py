@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +64,14 @@ def test_an_epoch_gives_every_tile_at_most_once_and_all_but_the_last_batch(
     stream: TileStream, monkeypatch: pytest.MonkeyPatch, window: int
 ):
     monkeypatch.setattr(stream_module, "WINDOW_BYTES", window * 2 * 4 * 4 * 2)
+    monkeypatch.setattr(stream_module, "BLOCK_BYTES", 32 * 2 * 4 * 4 * 2)
     batches = list(stream.shuffled(64, (0, 0)))
     assert len(batches) == stream.steps(64) == stream.n_tiles // 64
     seen = keys(batches)
     assert len(np.unique(seen)) == len(seen) == 64 * len(batches)
     assert set(seen) <= set(wanted(stream))
+    one_by_one = keys(stream.shuffled(1, (0, 0)))
+    np.testing.assert_array_equal(np.sort(one_by_one), wanted(stream))
 
 
 def test_the_order_depends_on_the_seed_alone(stream: TileStream):
@@ -75,6 +80,54 @@ def test_the_order_depends_on_the_seed_alone(stream: TileStream):
     assert not np.array_equal(first, other)
     # Shuffled over the whole window: neighbours in the store are rarely neighbours in a batch.
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.01
+
+
+def test_batches_are_equal_for_any_number_of_threads(
+    stream: TileStream, monkeypatch: pytest.MonkeyPatch
+):
+    masked = TileStream(stream.sources, masked=True)
+    monkeypatch.setattr(stream_module, "WINDOW_BYTES", 1000 * 2 * 4 * 4 * 2)
+    monkeypatch.setattr(stream_module, "BLOCK_BYTES", 32 * 2 * 4 * 4 * 2)
+
+    def everything(threads: int) -> list[bytes]:
+        monkeypatch.setattr(stream_module, "DECODERS", threads)
+        batches = [*masked.shuffled(64, (0, 0)), *masked.in_order(50)]
+        return [part.tobytes() for b in batches for part in (b.counts, b.visible, b.plate, b.tile)]
+
+    alone = everything(1)
+    assert len(alone) > 4 * masked.steps(64)
+    assert alone == everything(2) == everything(7)
+
+
+def test_memory_is_bounded_by_the_window_and_the_blocks_decoded_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    block, window, n = 2**19, 2**23, 10_240
+    random = np.random.default_rng(0)
+    with write_store(
+        tmp_path / "p.zarr",
+        channels=["a", "b"],
+        size=32,
+        dtype="uint16",
+        masks=False,
+        pixel_size_um=None,
+        about={},
+    ) as writer:
+        for _ in range(10):
+            writer.append(random.integers(0, 2**16, (n // 10, 2, 32, 32), dtype=np.uint16))
+    monkeypatch.setattr(stream_module, "WINDOW_BYTES", window)
+    monkeypatch.setattr(stream_module, "BLOCK_BYTES", block)
+    large = TileStream([Source("p", tmp_path / "p.zarr", np.arange(n))])
+    tracemalloc.start()
+    try:
+        for number, _ in enumerate(large.shuffled(32, (0, 0))):
+            if number == 0:
+                time.sleep(1)  # for threads that read on whatever was taken
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # For two blocks decoded ahead: the files' bytes, what Zarr copies, the results; and batches.
+    assert peak < window + 16 * block < n * 2 * 32 * 32 * 2 / 2
 
 
 def test_two_processes_share_each_global_batch(stream: TileStream):

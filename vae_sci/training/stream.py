@@ -1,21 +1,31 @@
-"""Zarr stores → batches: whole shards in order, shuffled within a bounded window, read ahead."""
+"""Zarr stores → batches: blocks of tiles decoded ahead in threads, shuffled in a bounded window.
+
+blocks, in an order drawn from the seed → `DECODERS` threads → window of `WINDOW_BYTES`, of which
+random tiles leave as batches when the next block needs room → `READ_AHEAD` batches → the loop
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import zarr
 
 from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError
 from vae_sci.tiles.store import NEIGHBOUR, store_about, store_array
 
 WINDOW_BYTES = 400_000_000  # of tiles held for shuffling: 16,000 tiles of 64 × 64 × 3 uint16
+BLOCK_BYTES = 12_600_000  # of neighbours in a shard decoded at once: 512 such tiles
+DECODERS = 2  # threads that decode, each one block ahead
 READ_AHEAD = 4  # batches ready before they are asked for
 
 
@@ -34,6 +44,28 @@ class Batch:
     visible: np.ndarray | None
     plate: np.ndarray
     tile: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> Batch:
+        """Some of the tiles: a copy by their numbers, a view by a slice."""
+        visible = None if self.visible is None else self.visible[rows]
+        return Batch(self.counts[rows], visible, self.plate[rows], self.tile[rows])
+
+    def empty(self, n: int) -> Batch:
+        """Room for `n` tiles like these."""
+
+        def room(part: np.ndarray) -> np.ndarray:
+            return np.empty((n, *part.shape[1:]), part.dtype)
+
+        visible = None if self.visible is None else room(self.visible)
+        return Batch(room(self.counts), visible, room(self.plate), room(self.tile))
+
+    def put(self, rows: np.ndarray, tiles: Batch) -> None:
+        """Overwrite some of the tiles."""
+        self.counts[rows] = tiles.counts
+        self.plate[rows] = tiles.plate
+        self.tile[rows] = tiles.tile
+        if self.visible is not None:
+            self.visible[rows] = tiles.visible
 
 
 @dataclass(frozen=True)
@@ -68,8 +100,7 @@ class TileStream:
     ) -> Iterator[Batch]:
         """One epoch in an order that `seed` alone decides.
 
-        An incomplete last batch is left out, unless fewer tiles than a batch remain in the last
-        window: the loop takes `steps` batches and no more.
+        `steps` batches: an incomplete last one is left out, unless it is the only one.
 
         With several processes, process `rank` of `world` gets its share of every global batch of
         `batch_size`, so that the global batches are the same for any number of processes.
@@ -80,72 +111,90 @@ class TileStream:
         """Steps per epoch of `shuffled`; at least one, for fewer tiles than a batch."""
         return max(1, self.n_tiles // batch_size)
 
-    def _blocks(self) -> list[tuple[int, np.ndarray]]:
-        """(plate index, wanted rows) of every shard that holds a wanted row."""
+    def _blocks(self) -> list[_Block]:
+        """All that is wanted, in order of plate and row, in parts of whole chunks."""
         blocks = []
         for index, source in enumerate(self.sources):
-            shards = store_array(source.store).shards
-            assert shards is not None  # `write_store` always shards
-            edges = np.flatnonzero(np.diff(source.rows // shards[0])) + 1
-            blocks += [(index, rows) for rows in np.split(source.rows, edges)]
+            tiles = store_array(source.store)
+            masks = store_array(source.store, "masks") if self.masked else None
+            assert tiles.shards is not None  # `write_store` always shards
+            tile_bytes = tiles.nbytes // tiles.shape[0]
+            chunks = max(1, BLOCK_BYTES // (tile_bytes * tiles.chunks[0]))
+            part = source.rows // min(chunks * tiles.chunks[0], tiles.shards[0])
+            edges = np.flatnonzero(np.diff(part)) + 1
+            blocks += [_Block(index, r, tiles, masks) for r in np.split(source.rows, edges)]
         return blocks
 
-    def _load(self, index: int, rows: np.ndarray) -> Batch:
-        """The wanted rows of one shard: read the whole span, then pick."""
-        store = self.sources[index].store
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
-        counts = np.asarray(store_array(store)[span])[rows - rows[0]]
-        visible = None
-        if self.masked:
-            masks = np.asarray(store_array(store, "masks")[span])
-            visible = (masks[rows - rows[0]] != NEIGHBOUR)[:, None]
-        return Batch(counts, visible, np.full(len(rows), index), rows)
-
     def _in_order(self, batch_size: int) -> Iterator[Batch]:
-        for index, rows in self._blocks():
-            block = self._load(index, rows)
-            for start in range(0, len(rows), batch_size):
-                yield _take(block, np.arange(start, min(start + batch_size, len(rows))))
+        for block in _decoded(self._blocks()):
+            for start in range(0, len(block.tile), batch_size):
+                yield block.take(slice(start, start + batch_size))
 
     def _shuffled(
         self, batch_size: int, seed: tuple[int, ...], rank: int, world: int
     ) -> Iterator[Batch]:
         random = np.random.default_rng(seed)
         blocks = self._blocks()
-        held: list[Batch] = []
-        order = random.permutation(len(blocks))
-        for position, which in enumerate(order):
-            held.append(self._load(*blocks[which]))
-            last = position == len(order) - 1
-            if sum(block.counts.nbytes for block in held) < WINDOW_BYTES and not last:
+        blocks = [blocks[i] for i in random.permutation(len(blocks))]
+        largest = max((len(block.rows) for block in blocks), default=0)
+        window: Batch | None = None
+        to_come = self.n_tiles
+        for block in _decoded(blocks):
+            if window is None:
+                size = WINDOW_BYTES * len(block.tile) // block.counts.nbytes
+                window = block.empty(min(self.n_tiles, max(size, largest + batch_size)))
+                held, free = np.arange(0), np.arange(len(window.tile))  # places in the window
+            places, free = np.split(free, [len(block.tile)])
+            window.put(places, block)
+            held = np.append(held, places)
+            to_come -= len(places)
+            # The window stays full: only as many batches leave as the next block needs room.
+            lacking = min(to_come, largest) - len(free) if to_come else len(held)
+            if lacking <= 0:
                 continue
-            window = _join(held)
-            shuffled = random.permutation(len(window.tile))
-            full = len(shuffled) // batch_size * batch_size
-            if last and full == 0:
-                full = len(shuffled)  # fewer tiles than one batch: one small batch
-            for start in range(0, full, batch_size):
-                batch = shuffled[start : start + batch_size]
-                yield _take(window, batch[rank::world])
-            # What is left of this window is mixed into the next.
-            held = [_take(window, shuffled[full:])]
+            random.shuffle(held)
+            if self.n_tiles < batch_size:
+                leaving = len(held)
+            else:
+                leaving = min(-(-lacking // batch_size), len(held) // batch_size) * batch_size
+            for start in range(0, leaving, batch_size):
+                batch = held[start : min(start + batch_size, leaving)]
+                yield window.take(batch[rank::world])
+            free = np.append(free, held[:leaving])
+            held = held[leaving:]
 
 
-def _take(block: Batch, rows: np.ndarray) -> Batch:
-    visible = None if block.visible is None else block.visible[rows]
-    return Batch(block.counts[rows], visible, block.plate[rows], block.tile[rows])
+@dataclass(frozen=True)
+class _Block:
+    """Rows of one plate that are read and decoded at once."""
+
+    plate: int
+    rows: np.ndarray
+    tiles: zarr.Array[Any]
+    masks: zarr.Array[Any] | None
+
+    def load(self) -> Batch:
+        visible = None if self.masks is None else (self._read(self.masks) != NEIGHBOUR)[:, None]
+        plate = np.full(len(self.rows), self.plate)
+        return Batch(self._read(self.tiles), visible, plate, self.rows)
+
+    def _read(self, array: zarr.Array[Any]) -> np.ndarray:
+        """The whole span, then, unless all of it is wanted, the rows."""
+        first, last = int(self.rows[0]), int(self.rows[-1])
+        span = np.asarray(array[first : last + 1])
+        return span if len(span) == len(self.rows) else span[self.rows - first]
 
 
-def _join(blocks: list[Batch]) -> Batch:
-    if len(blocks) == 1:
-        return blocks[0]
-    visible = [block.visible for block in blocks if block.visible is not None]
-    return Batch(
-        np.concatenate([block.counts for block in blocks]),
-        np.concatenate(visible) if visible else None,
-        np.concatenate([block.plate for block in blocks]),
-        np.concatenate([block.tile for block in blocks]),
-    )
+def _decoded(blocks: list[_Block]) -> Iterator[Batch]:
+    """The blocks in the order given, decoded ahead by `DECODERS` threads, one block each."""
+    ahead: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(DECODERS) as threads:
+        for block in blocks:
+            ahead.append(threads.submit(block.load))
+            if len(ahead) > DECODERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
