@@ -188,6 +188,7 @@ def _fit(
             if on_step and fabric.is_global_zero:
                 on_step(step + 1, total, meter.now() | {"epoch": epoch + 1, "beta": beta_now})
         batches.close()  # type: ignore[attr-defined]
+        meter.sum_over(fabric)
         row: dict[str, float] = {
             "epoch": epoch + 1,
             "step": (epoch + 1) * per_epoch,
@@ -292,6 +293,15 @@ class _Meter:
         self.values += float(terms.values.sum())
         self.tiles += len(terms.rate)
         self.view_loss += view_loss * len(terms.rate)
+
+    def sum_over(self, fabric: Any) -> None:
+        """Add up what all processes saw: each has its share of every batch."""
+        names = ("distortion", "rate", "loss", "values", "tiles", "view_loss")
+        own = torch.tensor([float(getattr(self, name)) for name in names], dtype=torch.float64)
+        for name, total in zip(
+            names, fabric.all_reduce(own, reduce_op="sum").tolist(), strict=True
+        ):
+            setattr(self, name, total)
 
     def now(self) -> dict[str, float]:
         """What a progress bar shows: means over the epoch so far."""
