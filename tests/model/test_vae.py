@@ -159,7 +159,7 @@ def test_the_summaries_start_standardised_over_the_tiles_given():
     x = model.standardized(tiles(64) + 5 * torch.arange(64, dtype=torch.int32)[:, None, None, None])
     model.encoder.standardize_summaries(x)
     summaries = (model.encoder.summaries(x) - model.encoder.centre) / model.encoder.spread
-    torch.testing.assert_close(summaries.mean(0), torch.zeros(160), atol=1e-3, rtol=0)
+    torch.testing.assert_close(summaries.mean(0), torch.zeros(210), atol=1e-3, rtol=0)
     moving = model.encoder.spread > 1e-3
     assert moving.sum() > 40
     torch.testing.assert_close(
@@ -169,7 +169,7 @@ def test_the_summaries_start_standardised_over_the_tiles_given():
 
 def test_pooled_moments_are_those_of_the_maps_wherever_things_lie():
     x = torch.randn(2, 3, 16, 16)
-    mean, spread, peaks, _ = pooled(x).chunk(4, dim=1)
+    mean, spread, peaks, *_ = pooled(x).chunk(5, dim=1)
     centred = x - x.mean(dim=(2, 3), keepdim=True)
     torch.testing.assert_close(mean, x.mean(dim=(2, 3)))
     torch.testing.assert_close(spread, centred.pow(2).mean(dim=(2, 3)).sqrt(), rtol=1e-3, atol=0)
@@ -187,27 +187,46 @@ def stripes(angle: float, size: int = 64) -> torch.Tensor:
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 4, 1.2, math.pi / 2, 2.5])
 def test_stripes_are_coherent_whatever_their_direction(angle: float):
-    assert float(coherence(stripes(angle))) > 0.97
+    assert all(float(value) > 0.97 for value in coherence(stripes(angle)))
 
 
 def test_what_runs_both_ways_or_no_way_is_not_coherent():
     crossed = stripes(0.3) + stripes(0.3 + math.pi / 2)
     noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert float(coherence(crossed)) < 0.05
-    assert float(coherence(noise)) < 0.1
-    assert float(coherence(torch.ones(1, 1, 8, 8))) < 0.05
+    assert float(coherence(crossed)[0]) < 0.05
+    assert float(coherence(noise)[0]) < 0.1
+    assert all(float(value) < 0.05 for value in coherence(torch.ones(1, 1, 8, 8)))
+
+
+def test_bent_stripes_are_coherent_in_windows_only_and_dots_in_neither():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    rings = torch.sin(torch.hypot(y - 31.5, x - 31.5))[None, None]
+    whole, windows = coherence(rings)
+    assert float(whole) < 0.05
+    assert float(windows) > 0.8
+    dots = torch.sin(x) * torch.sin(y)
+    assert all(float(value) < 0.2 for value in coherence(dots[None, None]))
 
 
 def test_coherence_is_that_of_the_structure_tensors_eigenvalues_and_turns_with_no_tile():
-    x = torch.randn(2, 3, 16, 16).cumsum(2)
+    x = torch.randn(2, 3, 17, 17).cumsum(2)
     found = coherence(x)
     for turned in (x.rot90(1, (2, 3)), x.flip(3), x.mT):
         torch.testing.assert_close(coherence(turned), found)
     down, up = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., :-1, 1:] - x[..., 1:, :-1]
-    gradient = torch.stack([down, up], dim=2).flatten(3)
-    values = torch.linalg.eigvalsh(gradient @ gradient.mT)
-    expected = (values[..., 1] - values[..., 0]) / values.sum(dim=-1)
-    torch.testing.assert_close(found, expected, rtol=5e-3, atol=1e-3)
+
+    def spread(window: slice, other: slice) -> torch.Tensor:
+        """λ₂ − λ₁ and λ₂ + λ₁ of a part, from its gradients (N, C, 2, pixels)."""
+        gradient = torch.stack([g[..., window, other] for g in (down, up)], dim=2).flatten(3)
+        low, high = torch.linalg.eigvalsh(gradient @ gradient.mT).unbind(-1)
+        return torch.stack([high - low, high + low])
+
+    apart, total = spread(slice(None), slice(None))
+    torch.testing.assert_close(found[0], apart / total, rtol=5e-3, atol=1e-3)
+    starts = (0, 4, 8)  # windows of 8 of the 16 × 16 gradients, half of each shared
+    parts = [spread(slice(i, i + 8), slice(j, j + 8)) for i in starts for j in starts]
+    apart, total = torch.stack(parts).sum(dim=0)
+    torch.testing.assert_close(found[1], apart / total, rtol=5e-3, atol=1e-3)
 
 
 def test_maps_of_one_pixel_have_finite_moments_and_gradients():

@@ -82,15 +82,17 @@ class Up(nn.Module):
         return F.interpolate(self.mix(x), scale_factor=2, mode="bilinear", align_corners=False)
 
 
-MOMENTS = 4  # numbers per feature map in `pooled`
+MOMENTS = 5  # numbers per feature map in `pooled`
+WINDOW = 8  # pixels of a map: the second scale of `coherence`
 
 
 def pooled(x: Tensor) -> Tensor:
-    """What is in the maps, not where: (N, C, H, W) → (N, 4 C).
+    """What is in the maps, not where: (N, C, H, W) → (N, 5 C).
 
     Mean, standard deviation and the fourth root of the fourth central moment over space, in units
     of the activations: how much, how textured, and whether the texture is made of few strong spots
-    or of many weak ones. Last the coherence, without unit, of the map's gradients.
+    or of many weak ones. Last, without unit, the coherence of the map's gradients: over the whole
+    map and within windows of 8 pixels.
     """
     x = x.float()  # cells differ by a few per cent: bf16 would round that away
     mean = x.mean(dim=(2, 3), keepdim=True)
@@ -98,20 +100,35 @@ def pooled(x: Tensor) -> Tensor:
     # A gradient through a root of 0 is infinite: the floors keep a constant map harmless.
     spread = square.mean(dim=(2, 3)).add(1e-4).sqrt()
     peaks = square.square().mean(dim=(2, 3)).add(1e-8).sqrt().sqrt()
-    return torch.cat([mean.flatten(1), spread, peaks, coherence(x)], dim=1)
+    return torch.cat([mean.flatten(1), spread, peaks, *coherence(x)], dim=1)
 
 
-def coherence(x: Tensor) -> Tensor:
-    """Whether each map's texture runs one way: (N, C, H, W) → (N, C), 0 no way, 1 all one way.
+def coherence(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each map's texture runs one way: (N, C, H, W) → twice (N, C), 0 no way, 1 one way.
 
-    (λ₁ − λ₂) / (λ₁ + λ₂) of the eigenvalues of the structure tensor over the whole map (Bigün &
-    Granlund 1987): the same for any direction. No linear head could read that from the moments
-    of filters, each of which prefers a direction of its own.
+    (λ₁ − λ₂) / (λ₁ + λ₂) of the eigenvalues of the structure tensor (Bigün & Granlund 1987), the
+    same for any direction: first of the whole map (are its filaments parallel?), then of windows
+    of 8 × 8 pixels, weighted by their gradients (filaments or dots?). No linear head could read
+    that from moments of filters, each of which prefers a direction of its own.
     """
+    if min(x.shape[2:]) < 2:  # no gradient in a map of one pixel
+        zero = 0 * x.mean(dim=(2, 3))
+        return zero, zero
     # Differences across a 2 × 2 square, along its two diagonals: both at the same place.
     down = x[:, :, 1:, 1:] - x[:, :, :-1, :-1]
     up = x[:, :, :-1, 1:] - x[:, :, 1:, :-1]
-    squares = max(1, down[0, 0].numel())  # none in a map of one pixel
-    a, b, both = (d.sum(dim=(2, 3)) / squares for d in (down * down, up * up, down * up))
+    tensor = torch.stack([down * down, up * up, down * up], dim=1)
+    whole = tensor.mean(dim=(3, 4))
+    size = min(WINDOW, *tensor.shape[3:])
+    parts = F.avg_pool2d(tensor.flatten(1, 2), size, max(1, size // 2)).unflatten(1, (3, -1))
+    return _anisotropy(whole), _anisotropy(parts.flatten(3))
+
+
+def _anisotropy(tensor: Tensor) -> Tensor:
+    """Structure tensors (N, 3, C, …) as a, b and their product → (N, C), over all places."""
+    a, b, both = tensor.unbind(1)
     # The floors as above: a map without texture has no direction.
-    return ((a - b).square() + 4 * both.square() + 1e-8).sqrt() / (a + b + 1e-2)
+    apart, total = ((a - b).square() + 4 * both.square() + 1e-8).sqrt(), a + b
+    if total.ndim > 2:
+        apart, total = apart.mean(dim=2), total.mean(dim=2)
+    return apart / (total + 1e-2)

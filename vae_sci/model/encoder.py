@@ -48,7 +48,7 @@ class Encoder(nn.Module):
             nn.Sequential(*(ResidualBlock(width) for _ in range(depth))) for width in widths
         )
         self.downs = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(widths))
-        summaries = MOMENTS * sum(widths)
+        summaries = MOMENTS * (channels + sum(widths))
         self.register_buffer("centre", torch.zeros(summaries))
         self.register_buffer("spread", torch.ones(summaries))
         self.head = linear(summaries, 2 * latent_dim, gain=0.5)
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
     def summaries(self, x: Tensor) -> Tensor:
         """Standardised input (N, C, H, W) → pooled activations of all resolutions."""
         h = self.stem(x)
-        parts = []
+        parts = [pooled(x)]
         for level, stage in enumerate(self.stages):
             if level:
                 h = self.downs[level - 1](h)
