@@ -10,6 +10,7 @@ beside it, the scan of all those files in one folder.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,19 +34,21 @@ def make_files(folder: Path, count: int) -> None:
         (folder / name).touch()
 
 
-def seconds_to_plan(project: Path) -> float:
-    """Of `snakemake -n` in `project`, which must find work for every plate."""
+def seconds_to_plan(project: Path, plates: int) -> float:
+    """Of `snakemake -n` in `project`, which must find work for every one of its `plates`."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "2"],
+        [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--cores", "2"],
         cwd=project,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    text = done.stdout + done.stderr
+    if done.returncode or not re.search(rf"^tiles +{plates}$", text, re.M):
+        raise SystemExit(text)
+    return seconds
 
 
 def main() -> int:
@@ -69,10 +72,10 @@ def main() -> int:
         (project / "config" / "plates.tsv").write_text(
             "\n".join(["plate\timages\tplatemap", *rows]) + "\n"
         )
-        empty = [seconds_to_plan(project) for _ in range(REPEATS)]
+        empty = [seconds_to_plan(project, given.plates) for _ in range(REPEATS)]
         for number in range(given.plates):
             make_files(project / "raw" / f"P{number}", given.files)
-        full = [seconds_to_plan(project) for _ in range(REPEATS)]
+        full = [seconds_to_plan(project, given.plates) for _ in range(REPEATS)]
         total = 100_000
         make_files(project / "one", total)
         row = PlateRow(plate="P", images=str(project / "one"), platemap="map.csv")

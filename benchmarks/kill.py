@@ -83,7 +83,9 @@ def last_log(project: Path) -> str:
         project.glob("results/simulated/logs/**/*.log")
     )
     newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
-    return "before any job" if newest is None else newest.parent.name
+    if newest is None:
+        return "before any job"
+    return newest.parts[newest.parts.index("logs") + 1]
 
 
 def differences(unbroken: Path, project: Path, plates: list[str]) -> list[str]:
@@ -127,23 +129,28 @@ def main() -> int:
             raise SystemExit((unbroken / "run.log").read_text())
         print(f"unbroken: {whole['seconds']:.0f} s", flush=True)
         project, left = Path(place) / "killed", float(whole["seconds"])
-        for number in range(given.times):
-            if number == 0 or not given.in_a_row:
+        while len(outcomes) < given.times:
+            last = len(outcomes) == given.times - 1
+            if not outcomes or not given.in_a_row:
                 shutil.rmtree(project, ignore_errors=True)
                 make_project(project, given.recipe.resolve(), given.config.resolve())
                 left = float(whole["seconds"])
-            share = random.uniform() / (given.times - number if given.in_a_row else 1)
-            moment = share * left
-            outcome = run(project, kill_after=moment)
-            left -= moment
-            if not given.in_a_row or number == given.times - 1:
+            share = random.uniform() / (given.times - len(outcomes) if given.in_a_row else 1)
+            outcome = run(project, kill_after=share * left)
+            left -= share * left
+            if outcome.get("status") == 0:
+                print("the run ended before its moment: drawn again", flush=True)
+                continue
+            if "status" in outcome:
+                raise SystemExit((project / "run.log").read_text())
+            if last or not given.in_a_row:
                 again = run(project)
-                outcome |= {"rerun": again}
-                outcome["different"] = (
-                    differences(unbroken, project, plates) if again["status"] == 0 else ["no end"]
-                )
+                if again["status"]:
+                    raise SystemExit((project / "run.log").read_text())
+                outcome |= {"rerun_s": again["seconds"]}
+                outcome["different"] = differences(unbroken, project, plates)
             outcomes.append(outcome)
-            print(number + 1, outcome, flush=True)
+            print(len(outcomes), outcome, flush=True)
     bad = [o for o in outcomes if o.get("different")]
     write_json({"unbroken": whole, "outcomes": outcomes, "seed": given.seed}, given.json)
     print(f"{len(outcomes)} kills, {len(bad)} with another result")

@@ -43,6 +43,33 @@ def run_in(folder: Path, *command: str, timeout: float = 600) -> subprocess.Comp
 
 
 @pytest.fixture(scope="session")
+def install() -> Callable[..., None]:
+    """Installs Debian packages where root may; skips the test with what stood in the way."""
+
+    def with_apt(*packages: str) -> None:
+        wanted = ", ".join(packages)
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            pytest.skip(f"{wanted}: not installed, and only root with apt-get can install here")
+        for action in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            try:
+                done = subprocess.run(
+                    ["apt-get", *action],
+                    env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                pytest.skip(f"{wanted}: apt-get {action[0]} took too long")
+            if done.returncode:
+                pytest.skip(f"{wanted}: apt-get {action[0]} failed: {done.stderr.strip()[-300:]}")
+
+    return with_apt
+
+
+@pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """Makes a project folder for the tiny simulated screen, in which nothing ran yet."""
 

@@ -60,13 +60,15 @@ def field(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def plate(tmp_path: Path) -> Path:
-    """A project with one plate of 2 wells × 2 channels."""
+    """A project with one plate of 3 wells × 2 channels."""
     raw = tmp_path / "raw"
     raw.mkdir()
-    for number, well in enumerate(("B02", "B03")):
+    for number, well in enumerate(("B02", "B03", "B04")):
         for channel in (1, 2):
             tifffile.imwrite(raw / f"P_{well}_s1_w{channel}.tif", field(10 * number + channel))
-    (tmp_path / "map.csv").write_text("well,treatment,control\nB02,DMSO,true\nB03,drug,false\n")
+    (tmp_path / "map.csv").write_text(
+        "well,treatment,control\nB02,DMSO,true\nB03,drug,false\nB04,drug,false\n"
+    )
     (tmp_path / "plates.tsv").write_text("plate\timages\tplatemap\nP\traw\tmap.csv\n")
     return tmp_path
 
@@ -97,7 +99,7 @@ def test_the_plate_itself_is_good(plate: Path):
     assert index(plate).returncode == 0
     done = tiles(plate)
     assert done.returncode == 0, done.stderr
-    assert len(pd.read_parquet(plate / "results" / "tiles" / "P.parquet")) == 8
+    assert len(pd.read_parquet(plate / "results" / "tiles" / "P.parquet")) == 12
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ BREAK: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ["one row per well", "B02", "line 3", "map.csv"],
     ),
     "a well that the platemap does not list": (
-        lambda p: rewrite(p / "map.csv", "B03", "B04"),
+        lambda p: rewrite(p / "map.csv", "B03", "C03"),
         ["every imaged well", "B03"],
     ),
     "no platemap": (lambda p: (p / "map.csv").unlink(), ["map.csv", "plates.tsv"]),
@@ -141,11 +143,18 @@ BREAK: dict[str, tuple[Callable[[Path], object], list[str]]] = {
             file.rename(p / "raw" / f"image{number}.tif")
             for number, file in enumerate(sorted((p / "raw").iterdir()))
         ],
-        ["imagexpress", "none of 4", "image"],
+        ["imagexpress", "none of 6", "image"],
     ),
     "no image": (
         lambda p: [f.unlink() for f in (p / "raw").iterdir()],
         ["image files", "none at raw"],
+    ),
+    "a link that leads nowhere": (
+        lambda p: (
+            (p / "raw" / "P_B03_s1_w2.tif").unlink(),
+            (p / "raw" / "P_B03_s1_w2.tif").symlink_to(p / "gone.tif"),
+        ),
+        ["P_B03_s1_w2.tif", "no such file"],
     ),
     "no folder": (lambda p: shutil.rmtree(p / "raw"), ["image files", "none at raw"]),
     "a channel is missing": (
@@ -199,14 +208,34 @@ def test_a_broken_field_is_a_ledger_entry_where_the_settings_say_so(plate: Path,
     assert steps[0] == {
         "step": "fields",
         "unit": "field",
-        "found": 2,
-        "kept": 1,
+        "found": 3,
+        "kept": 2,
         "dropped": {"broken": 1},
     }
     fields = pd.read_parquet(plate / "results" / "images" / "P.parquet")
     reasons = fields.set_index("well")["reason"]
-    assert reasons.loc[["B02"]].isna().all()
+    assert reasons.loc[["B02", "B04"]].isna().all()
     assert reasons.loc[["B03"]].str.contains("B03").all()
+
+
+def test_a_broken_first_field_costs_no_good_one(plate: Path):
+    (plate / "raw" / "P_B02_s1_w2.tif").unlink()
+    refused(index(plate), "here 1, 2", "found: 1 in well B02")
+    assert index(plate, DROP).returncode == 0
+    fields = pd.read_parquet(plate / "results" / "images" / "P.parquet")
+    assert fields.groupby("well")["verdict"].first().to_dict() == {
+        "B02": "broken",
+        "B03": "ok",
+        "B04": "ok",
+    }
+
+
+def test_what_the_machine_cannot_read_now_is_never_dropped(plate: Path):
+    """Root reads everything: a loop of links stands for a failing disk."""
+    path = plate / "raw" / "P_B03_s1_w2.tif"
+    path.unlink()
+    path.symlink_to(path)
+    refused(index(plate, DROP), "P_B03_s1_w2.tif", "Too many levels of symbolic links")
 
 
 def test_a_plate_on_which_no_cell_is_found(plate: Path):
@@ -243,11 +272,12 @@ MODEL = '{"name": "vae", "latent_dim": 2, "widths": [8]}'
 
 
 def train(
-    folder: Path, epochs: int = 1, name: str = "vae", **limits: int
+    folder: Path, epochs: int = 1, name: str = "vae", plates: str = "P.tsv", **limits: int
 ) -> subprocess.CompletedProcess[str]:
     return vae_sci(
         folder,
-        *("train", "--plates", "P.tsv", "--settings", MODEL.replace('"vae"', f'"{name}"')),
+        *("train", "--plates", plates, "--settings", MODEL.replace('"vae"', f'"{name}"')),
+        *("--log", "train.log"),
         *("--training", json.dumps({"epochs": epochs, "batch_size": 8}), "--device", "cpu"),
         **limits,
     )
@@ -286,7 +316,7 @@ def test_a_table_of_tiles_that_does_not_hold(project: Path, old: str, new: str, 
     ("name", "told"),
     [
         ("three", ["channels ['1', '2']", "['1', '2', '3']", "three.zarr"]),
-        ("fine", ["16", "fine.zarr", "fine/B0"]),
+        ("fine", ["(step 16)", "fine.zarr", "fine/B0"]),
     ],
 )
 def test_tiles_of_another_kind_than_the_model_was_trained_on(
@@ -294,6 +324,25 @@ def test_tiles_of_another_kind_than_the_model_was_trained_on(
 ):
     refused(vae_sci(stacks, "embed", "--plate", name, "--device", "cpu"), *told)
     assert not (stacks / "results" / "embeddings" / "vae" / f"{name}.parquet").exists()
+
+
+def test_tiles_of_coarser_grey_levels_than_the_model_was_trained_on(project: Path):
+    done = train(project, plates="fine.tsv", name="fine")
+    assert done.returncode == 0, done.stderr
+    done = vae_sci(project, "embed", "--plate", "P", "--model", "fine", "--device", "cpu")
+    refused(done, "counts in steps of 1", "all in steps of 16", "P.zarr")
+
+
+def test_a_table_that_belongs_to_another_store(project: Path):
+    path = project / "results" / "tiles" / "P.parquet"
+    table = pd.read_parquet(path)
+    table["store_digest"] = "0" * 32
+    table.to_parquet(path)
+    for done in (
+        train(project, name="again"),
+        vae_sci(project, "embed", "--plate", "P", "--device", "cpu"),
+    ):
+        refused(done, "the table that belongs to", "P.zarr", "tile the plate again")
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "model.json"])

@@ -5,6 +5,7 @@ Rooms are imported inside the verbs, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -166,9 +167,11 @@ def train(
 
     def keep(line: str) -> None:
         if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as file:
-                file.write(line + "\n")
+            # A log that cannot be written hides no error and ends no training.
+            with contextlib.suppress(OSError):
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a") as file:
+                    file.write(line + "\n")
 
     def on_epoch(row: dict[str, float]) -> None:
         line = (

@@ -35,7 +35,8 @@ class TrainingError(VaeSciError):
 
 
 class StorageError(VaeSciError):
-    """A result cannot be written: the disk is full or read-only, or another run writes there."""
+    """The machine cannot read or write now: a full or failing disk, no permission, or another run
+    that writes there."""
 
 
 class QueryError(VaeSciError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import fcntl
 import glob
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,7 +23,9 @@ from vae_sci.errors import StorageError
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Libraries that write from C or Rust tell the system's number only in their text.
-_NUMBER = re.compile(r"(?:os error |errno = )(\d+)")
+_NUMBER = re.compile(r"(?:os error |errno = |code: )(\d+)")
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -32,33 +36,54 @@ def publish(path: str | Path) -> Iterator[Path]:
     untouched. Raises `StorageError` where the disk is full or may not be written.
     """
     path = Path(path)
+    host = socket.gethostname()
+    temporary = path.with_name(f".{path.name}.{host}.{os.getpid()}.part")
+    old = temporary.with_suffix(".old")
     try:
-        with _published(path) as temporary:
-            yield temporary
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path, host)
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            # A folder cannot take the place of another one; renamed, both stay whole.
+            os.replace(path, old)
+        os.replace(temporary, path)
     except Exception as error:
-        told = storage_error(error, path)
+        told = storage_error(error, path)  # before the clearing, which makes room
         if told is None:
             raise
         raise told from error
-
-
-@contextmanager
-def _published(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # What a killed run left behind goes: a file has one writer at a time.
-    for rest in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        for rest in (temporary, old):
+            _remove(rest)
+
+
+def _clear(path: Path, host: str) -> None:
+    """Remove what killed processes of this machine left beside `path`.
+
+    A process may outlive the run that started it, here or on another machine: what it writes
+    stays.
+    """
+    for rest in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(host)}.*"):
+        process = rest.name.split(".")[-2]
+        if rest.suffix in (".part", ".old") and process.isdigit() and not _alive(int(process)):
+            _remove(rest)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def storage_error(error: Exception, path: Path) -> StorageError | None:
@@ -77,10 +102,14 @@ def storage_error(error: Exception, path: Path) -> StorageError | None:
             action="make room (or raise the quota or the limit of file sizes) and run again: what "
             "was finished stays, and nothing half-written was left behind",
         )
-    if number in _FORBIDDEN:
+    named = getattr(error, "filename", None)
+    ours = named is not None and Path(os.fsdecode(named)).resolve().is_relative_to(
+        path.resolve().parent
+    )
+    if number in _FORBIDDEN and ours:
         return StorageError(
-            required=f"leave to write {path}",
-            found=os.strerror(number or errno.EACCES),
+            required=f"permission to write {path}",
+            found=f"{os.strerror(number or errno.EACCES)}: {named}",
             action="set `results` to a folder of your own, or ask for the right to write there",
         )
     return None
@@ -109,12 +138,16 @@ def exclusive(path: str | Path, work: str) -> Iterator[None]:
                 found=f"another at work: {file.read().strip() or 'unknown'}",
                 action="wait until it has ended, or end it; or use another folder of results",
             ) from None
-        except OSError:
-            pass  # a file system without locks: better to run unguarded than not at all
-        file.truncate(0)
+        except OSError as error:
+            # Better to run unguarded than not at all.
+            logger.warning("%s cannot be locked (%s): let one process at a time %s",
+                           path, error.strerror, work)  # fmt: skip
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-        file.flush()
+        # The name is for people; on a full disk the lock holds without it.
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+            file.flush()
         yield
 
 

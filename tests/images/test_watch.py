@@ -58,7 +58,7 @@ def test_a_folder_that_is_not_there_has_a_digest_too(images: Path):
 def test_ready_made_tiles_are_watched_stack_by_stack_of_their_plate(images: Path):
     table = images / "cells.csv"
     table.write_text(
-        "tile_file,plate,well\na.tif,P,B02\na.tif,P,B03\nb.TIFF,Q,B02\ngone.tif,P,B02\n"
+        " tile_file, plate,well\na.tif,P,B02\na.tif,P,B03\nb.TIFF,Q,B02\ngone.tif,P,B02\n"
     )
 
     def of_plate(plate: str) -> str:

@@ -15,11 +15,20 @@ from vae_sci.config import EmbeddingSettings
 from vae_sci.contracts import EMBEDDINGS, TILES
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import publish
+from vae_sci.likelihoods.grey_levels import need_step
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
 from vae_sci.model.objective import describe
 from vae_sci.model.vae import VAE
-from vae_sci.tiles.store import NEIGHBOUR, read_rows, store_about, store_array
+from vae_sci.tiles.store import (
+    NEIGHBOUR,
+    need_table_of,
+    read_rows,
+    store_about,
+    store_array,
+)
+
+FIRST_TILES = 512  # of a plate, whose grey levels are looked at before any is embedded
 
 
 def embed_plate(
@@ -44,6 +53,12 @@ def embed_plate(
     store = results / "tiles" / f"{plate}.zarr"
     table = TILES.read(results / "tiles" / f"{plate}.parquet")
     check_fit(card, store)
+    need_table_of(store, table)
+    try:
+        first = np.arange(min(len(table), FIRST_TILES))
+        need_step(model.grey_levels, read_rows(store_array(store), first))
+    except InputError as error:
+        raise _another_camera(error, store) from None
     out = results / "embeddings" / model_name / f"{plate}.parquet"
     reference = np.array(card["novelty_reference"])
     with publish(out) as temporary:
@@ -95,16 +110,21 @@ def load_levels(
     try:
         levels = model.grey_levels.to_steps(counts)
     except InputError as error:
-        raise ContractError(
-            required=error.required,
-            found=f"{error.found}, counted from cell {rows['cell_id'].iloc[0]} of {store}",
-            action="embed with a model trained on images of this camera and bit depth",
-        ) from None
+        cell = f"counted from cell {rows['cell_id'].iloc[0]} of {store}"
+        raise _another_camera(error, cell) from None
     visible = None
     if card["neighbours"] == "mask":
         masks = read_rows(store_array(store, "masks"), wanted)
         visible = torch.from_numpy(masks != NEIGHBOUR)[:, None].to(device)
     return levels.to(device), visible
+
+
+def _another_camera(error: InputError, where: str | Path) -> ContractError:
+    return ContractError(
+        required=error.required,
+        found=f"{error.found}, {where}",
+        action="embed with a model trained on images of this camera and bit depth",
+    )
 
 
 def _frame(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from vae_sci.config import ImagesSettings, PlateRow
 from vae_sci.contracts import FIELDS
-from vae_sci.errors import InputError
+from vae_sci.errors import InputError, StorageError
 from vae_sci.images.layouts import Layout, Name, number_or_text
 from vae_sci.images.platemap import need_wells, read_platemap
 from vae_sci.images.quality import camera_ceiling, focus
@@ -44,72 +45,92 @@ def index_plate(
         return
     fields = find_fields(row)
     need_wells(row, (well for well, _ in fields), platemap)
+    ids = _most_common(tuple(sorted(files, key=str)) for files in fields.values())
     indexed: list[list[dict[str, Any]]] = []
-    channels: list[str] | None = None
     for done, ((well, site), files) in enumerate(fields.items(), start=1):
-        try:
-            records = _index_field(row.plate, well, site, files, settings)
-            channels = channels or [record["channel"] for record in records]
-            _need_channels(channels, records)
-        except InputError as error:
-            if settings.broken_fields == "error":
-                raise
-            logger.warning("%s: field left out\n%s", row.plate, error)
-            records = _broken_field(row.plate, well, site, files, error.found)
-        indexed.append(records)
+        with _droppable(row, well, site, files, settings, indexed):
+            if not settings.channels:
+                _need_alike("channels", ids, tuple(sorted(files, key=str)), well, site)
+            indexed.append(_index_field(row.plate, well, site, files, settings))
         if progress is not None:
             progress(done, len(fields))
-    records = [record for field in indexed for record in field]
-    readable = [record for record in records if record["verdict"] != "broken"]
-    dtypes = sorted({record["dtype"] for record in readable})
-    if len(dtypes) > 1:
-        odd = next(record for record in readable if record["dtype"] != readable[0]["dtype"])
+    kinds = {"channels": "channel", "type of grey levels": "dtype"}
+    readable = [field for field in indexed if field[0]["verdict"] != "broken"]
+    common = {
+        kind: _most_common(tuple(record[key] for record in field) for field in readable)
+        for kind, key in kinds.items()
+    }
+    records: list[list[dict[str, Any]]] = []
+    for field in indexed:
+        well, site = field[0]["well"], field[0]["site"]
+        with _droppable(row, well, site, fields[well, site], settings, records):
+            if field[0]["verdict"] != "broken":
+                for kind, key in kinds.items():
+                    seen = tuple(record[key] for record in field)
+                    _need_alike(kind, common[kind], seen, well, site)
+            records.append(field)
+    FIELDS.write(pd.DataFrame([r for field in records for r in field], columns=names), out)
+
+
+def _most_common(values: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """What most fields of the plate have; () where there are none."""
+    counted = Counter(values).most_common(1)
+    return counted[0][0] if counted else ()
+
+
+def _need_alike(
+    what: str, common: tuple[Any, ...], seen: tuple[Any, ...], well: str, site: str
+) -> None:
+    """Raise `InputError` unless a field has what most of its plate's fields have."""
+    if seen != common:
+        expected, found = (", ".join(map(str, dict.fromkeys(v))) for v in (common, seen))
         raise InputError(
-            required="one type of grey levels per plate",
-            found=f"{' and '.join(dtypes)}: {readable[0]['path']} and {odd['path']}",
-            action="export all images of the plate alike",
-        )
-    FIELDS.write(pd.DataFrame(records, columns=names), out)
-
-
-def _need_channels(channels: list[str], records: list[dict[str, Any]]) -> None:
-    """Raise `InputError` unless the field of `records` has the plate's `channels`."""
-    names = [record["channel"] for record in records]
-    if names != channels:
-        raise InputError(
-            required=f"the same channels in every field of a plate, here {', '.join(channels)}",
-            found=f"channels {', '.join(names)} in well {records[0]['well']}, "
-            f"site {records[0]['site']}",
-            action="complete the images, leave this field out (images: broken_fields: drop), or "
-            "name the channels wanted in images: channels",
+            required=f"the same {what} in every field of a plate, here {expected}",
+            found=f"{found} in well {well}, site {site}",
+            action="complete the images or export them alike, leave this field out (images: "
+            "broken_fields: drop), or name the channels wanted in images: channels",
         )
 
 
-def _broken_field(
-    plate: str, well: str, site: str, files: dict[str | None, Path], reason: str
-) -> list[dict[str, Any]]:
-    """Rows of a field that cannot be used: its files, why, and no figures."""
-    records = []
-    for index, (channel, path) in enumerate(files.items()):
-        stat = path.stat()
-        records.append(
-            {
-                "plate": plate,
-                "well": well,
-                "site": site,
-                "channel": channel or "all",
-                "channel_index": index,
-                "path": str(path),
-                "page": 0,
-                "bytes": stat.st_size,
-                "mtime": stat.st_mtime,
-                "height": 0,
-                "width": 0,
-                "verdict": "broken",
-                "reason": reason,
-            }
-        )
-    return records
+@contextmanager
+def _droppable(
+    row: PlateRow,
+    well: str,
+    site: str,
+    files: dict[str | None, Path],
+    settings: ImagesSettings,
+    fields: list[list[dict[str, Any]]],
+) -> Iterator[None]:
+    """An `InputError` in the block is the run's, or where the settings say so the field's: it is
+    then added to `fields` as broken, with its files, the reason and no figures."""
+    try:
+        yield
+    except InputError as error:
+        if settings.broken_fields == "error":
+            raise
+        logger.warning("%s: field left out\n%s", row.plate, error)
+        wanted = {number_or_text(key): name for key, name in settings.channels.items()}
+        records = []
+        for index, (channel, path) in enumerate(files.items()):
+            stat = path.lstat()
+            records.append(
+                {
+                    "plate": row.plate,
+                    "well": well,
+                    "site": site,
+                    "channel": wanted.get(channel or "", channel or "all"),
+                    "channel_index": index,
+                    "path": str(path),
+                    "page": 0,
+                    "bytes": stat.st_size,
+                    "mtime": stat.st_mtime,
+                    "height": 0,
+                    "width": 0,
+                    "verdict": "broken",
+                    "reason": error.found,
+                }
+            )
+        fields.append(records)
 
 
 def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:
@@ -159,7 +180,14 @@ def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:
 
 
 def _list_images(images: str) -> list[Path]:
-    paths = [Path(file) for file in image_files(images)]
+    try:
+        paths = [Path(file) for file in image_files(images)]
+    except OSError as error:
+        raise StorageError(
+            required=f"to read the folder {images}",
+            found=f"{error.strerror}: {error.filename}",
+            action="see to the disk, the network or the permissions, and run again",
+        ) from None
     if not paths:
         raise InputError(
             required="image files (.tif, .tiff)",

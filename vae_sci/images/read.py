@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import pandas as pd
 import tifffile
 from numpy.typing import NDArray
 
-from vae_sci.errors import ContractError, InputError
+from vae_sci.errors import ContractError, InputError, StorageError
 
 _UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "\\u00b5m": 1.0}
 _LENGTHS = {**_UM, "nm": 1e-3, "mm": 1e3}
@@ -22,13 +24,23 @@ PLAUSIBLE_UM = (0.01, 20.0)  # a pixel of a light microscope; 72 dpi would be 35
 
 @contextmanager
 def open_tiff(path: str | Path) -> Iterator[tifffile.TiffFile]:
-    """The open file. Whatever cannot be read or decoded inside raises `InputError` naming it."""
+    """The open file. Whatever cannot be decoded inside raises `InputError` naming it.
+
+    Raises `StorageError` where the file may be good and the machine cannot read it now.
+    """
     try:
         with tifffile.TiffFile(path) as tif:
             yield tif
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # damaged files make tifffile and its codecs raise nearly anything
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in (None, errno.ENOENT, errno.EINVAL):
+            raise StorageError(
+                required=f"to read {path}",
+                found=os.strerror(number),
+                action="see to the disk, the network or the permissions, and run again",
+            ) from error
         size = Path(path).stat().st_size if Path(path).exists() else None
         found = "no such file" if size is None else f"{size} bytes; {error}"
         raise InputError(

@@ -6,6 +6,7 @@ that names ready-made stacks.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import glob
@@ -21,7 +22,11 @@ SUFFIXES = (".tif", ".tiff")
 
 
 def image_files(images: str) -> list[os.DirEntry[str] | Path]:
-    """Image files of a plate, in order of path: those in a folder, or those that fit a glob."""
+    """Image files of a plate, in order of path: those in a folder, or those that fit a glob.
+
+    A link that leads nowhere is among them: whoever opens it says so. Raises `OSError` where the
+    folder cannot be read.
+    """
     if os.path.isdir(images):
         with os.scandir(images) as entries:
             found: list[os.DirEntry[str] | Path] = [
@@ -29,19 +34,21 @@ def image_files(images: str) -> list[os.DirEntry[str] | Path]:
             ]
     else:
         found = [Path(path) for path in glob.iglob(images, recursive=True)]
-    files = [file for file in found if not file.name.startswith(".") and file.is_file()]
+    files = [file for file in found if not file.name.startswith(".") and not file.is_dir()]
     return sorted(files, key=os.fspath)
 
 
 def digest(row: PlateRow) -> str:
     """32 hexadecimal digits that change when a raw file of the plate appears, goes or changes.
 
-    A file that cannot be looked at counts by its name alone: the room that opens it says why.
+    What cannot be looked at counts by its name alone: the room that opens it says why.
     """
+    files: Iterable[os.DirEntry[str] | Path] = []
     if row.kind == "tiles":
-        files: Iterable[os.DirEntry[str] | Path] = _stacks(row)
+        files = _stacks(row)
     else:
-        files = image_files(row.images or "")
+        with contextlib.suppress(OSError):
+            files = image_files(row.images or "")
     whole = hashlib.blake2b(digest_size=16)
     for file in files:
         try:
@@ -66,9 +73,10 @@ def _stacks_by_plate(table: Path, stack: str, plate: str) -> dict[str | None, li
     found: dict[str | None, set[str]] = defaultdict(set)
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            separator = "\t" if "\t" in file.readline() else ","
-            file.seek(0)
-            for line in csv.DictReader(file, delimiter=separator):
+            header = file.readline()
+            separator = "\t" if "\t" in header else ","
+            names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+            for line in csv.DictReader(file, names, delimiter=separator):
                 if line.get(stack):
                     found[line[plate].strip() if line.get(plate) else None].add(line[stack].strip())
     except (OSError, UnicodeDecodeError, csv.Error):

@@ -176,6 +176,27 @@ def detect_grey_levels(blocks: Iterable[np.ndarray]) -> GreyLevels:
     return GreyLevels(*(tuple(row.tolist()) for row in (lowest, step, highest)))
 
 
+FEW = 32  # distinct counts of a channel below which its step is not judged
+
+
+def need_step(levels: GreyLevels, counts: np.ndarray) -> None:
+    """Raise `InputError` where a channel of `counts` keeps to a coarser grid than `levels`.
+
+    counts : (N, C, H, W), raw grey levels. Shifted 12-bit counts, for example, all lie on a 16-bit
+    grid, but a sixteenth of its levels never come: they are another camera's. A channel of few
+    distinct counts may keep to a coarser grid by chance and is let pass.
+    """
+    for channel, step in enumerate(levels.step):
+        distinct = np.unique(counts[:, channel]).astype(np.int64)
+        found = int(np.gcd.reduce(np.diff(distinct))) if len(distinct) > FEW else step
+        if found > step:
+            raise InputError(
+                required=f"channel {channel}: counts in steps of {step}",
+                found=f"{len(distinct)} distinct counts, all in steps of {found}",
+                action="give images of the same camera and bit depth, or train a model on these",
+            )
+
+
 class _Seen:
     """What detection keeps of the blocks read so far: four numbers per channel."""
 

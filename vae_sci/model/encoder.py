@@ -18,7 +18,8 @@ LOG_SD_MIN, LOG_SD_MAX = -7.0, 1.0
 class Encoder(nn.Module):
     """Residual convolutional encoder.
 
-    z is read from moments over space of the activations at every resolution (`blocks.pooled`):
+    z is read from moments over space of the tile and of its activations at every resolution
+    (`blocks.pooled`):
     what is in the tile (amounts, texture, shape), not where it lies. A head that flattens the last
     map spends z on positions (docs/decisions.md).
 
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
             self.head.bias[latent_dim:] = 2.0
 
     def summaries(self, x: Tensor) -> Tensor:
-        """Standardised input (N, C, H, W) → pooled activations of all resolutions."""
+        """Standardised input (N, C, H, W) → moments of itself and of all its activations."""
         h = self.stem(x)
         parts = [pooled(x)]
         for level, stage in enumerate(self.stages):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from vae_sci.errors import InputError
+from vae_sci.files import publish
 from vae_sci.simulate.camera import expose
 from vae_sci.simulate.cells import Outline, draw_nuclei, label_cells, place_centres, place_nuclei
 from vae_sci.simulate.optics import blur, vignette
 from vae_sci.simulate.organelles import fibres, mitochondria
-from vae_sci.simulate.recipe import CHANNELS, CONTROL, Recipe
+from vae_sci.simulate.recipe import CHANNELS, CONTROL, Plate, Recipe
 
 
 class Field(NamedTuple):
@@ -222,11 +222,20 @@ def simulate_plate(
     this = recipe.plate(plate)
     folder = Path(folder)
     _check_replaceable(folder)
-    work = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(work, ignore_errors=True)
+    with publish(folder) as work:
+        _simulate(recipe, plate, this, work, progress)
+
+
+def _simulate(
+    recipe: Recipe,
+    plate: str,
+    this: Plate,
+    work: Path,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """`simulate_plate` into the new folder `work`."""
     for part in ("images", "dark", "truth/masks"):
         (work / part).mkdir(parents=True)
-
     fields, camera = recipe.fields, recipe.camera
     pixel = fields.pixel_size
     platemap = plan(recipe, plate)
@@ -271,5 +280,3 @@ def simulate_plate(
         "staining": dict(zip(CHANNELS, this.staining, strict=True)),
     }
     (work / "truth/camera.json").write_text(json.dumps(settings, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    work.rename(folder)

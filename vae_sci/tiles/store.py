@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
@@ -189,6 +190,21 @@ def store_about(path: str | Path) -> dict[str, Any]:
     """What a store says of itself: plate, channels, size, neighbours, n_tiles, digest, …"""
     about: Any = open_store(path).attrs["vae_sci"]
     return dict(about)
+
+
+def need_table_of(path: str | Path, table: pd.DataFrame) -> None:
+    """Raise `ContractError` unless `table` (contract TILES) was written with the store at `path`.
+
+    A run that ended between the two leaves a new store beside an old table: rows would then lead
+    to the tiles of other cells.
+    """
+    digest = store_about(path)["digest"]
+    if (table["store_digest"] != digest).any():
+        raise ContractError(
+            required=f"the table that belongs to {path} (digest {digest})",
+            found=f"a table of another store (digest {table['store_digest'].iloc[0]})",
+            action="tile the plate again: both are then made anew",
+        )
 
 
 def read_rows(array: zarr.Array[Any], rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -21,7 +21,7 @@ import zarr
 
 from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError
-from vae_sci.tiles.store import NEIGHBOUR, store_about, store_array
+from vae_sci.tiles.store import NEIGHBOUR, need_table_of, store_about, store_array
 
 WINDOW_BYTES = 400_000_000  # of tiles held for shuffling: 16,000 tiles of 64 × 64 × 3 uint16
 BLOCK_BYTES = 12_600_000  # of neighbours in a shard decoded at once: 512 such tiles
@@ -241,7 +241,8 @@ def read_tables(results: Path, plates: list[str]) -> pd.DataFrame:
 def open_stream(results: Path, plates: list[str], split: str | None = None) -> TileStream:
     """The tiles of `plates` below `results`, of one part (train, validation, test) or all.
 
-    Raises `ContractError` when the plates' stores disagree on channels, tile size or neighbours.
+    Raises `ContractError` when the plates' stores disagree on channels, tile size or neighbours, or
+    a store and its table do not belong together.
     """
     sources, first = [], None
     for plate in plates:
@@ -258,6 +259,7 @@ def open_stream(results: Path, plates: list[str], split: str | None = None) -> T
                 action="give all plates the same channels and pixel size, or run them apart",
             )
         table = TILES.read(results / "tiles" / f"{plate}.parquet")
+        need_table_of(store, table)
         wanted = table if split is None else table[table["split"] == split]
         sources.append(Source(plate, store, np.sort(wanted["tile"].to_numpy(dtype=np.int64))))
     return TileStream(sources, masked=bool(first and first[1]["neighbours"] == "mask"))

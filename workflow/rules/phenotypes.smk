@@ -15,16 +15,19 @@ rule phenotypes:
         anndata=f"{RESULTS}/phenotypes/{{model}}/cells.h5ad",
         clusters=report(
             f"{RESULTS}/phenotypes/{{model}}/clusters.csv",
+            caption="../report/clusters.rst",
             category="Tables",
             labels={"table": "clusters"},
         ),
         treatments=report(
             f"{RESULTS}/phenotypes/{{model}}/treatments.csv",
+            caption="../report/treatments.rst",
             category="Tables",
             labels={"table": "treatments"},
         ),
         enrichment=report(
             f"{RESULTS}/phenotypes/{{model}}/enrichment.csv",
+            caption="../report/enriched.rst",
             category="Tables",
             labels={"table": "enrichment"},
         ),
