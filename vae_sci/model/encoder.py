@@ -19,9 +19,8 @@ class Encoder(nn.Module):
     """Residual convolutional encoder.
 
     z is read from moments over space of the tile and of its activations at every resolution
-    (`blocks.pooled`):
-    what is in the tile (amounts, texture, shape), not where it lies. A head that flattens the last
-    map spends z on positions (docs/decisions.md).
+    (`blocks.pooled`): what is in the tile (amounts, texture, shape), not where it lies. A head that
+    flattens the last map spends z on positions (docs/decisions.md).
 
     Parameters
     ----------
