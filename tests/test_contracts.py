@@ -1,4 +1,4 @@
-"""A table that breaks its contract is refused, and files appear whole or not at all."""
+"""A table that breaks its contract is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError
-from vae_sci.files import publish
 
 
 def table() -> pd.DataFrame:
@@ -53,28 +52,3 @@ def test_a_damaged_file_is_named(tmp_path: Path):
     path.write_bytes(b"PAR1 but not really")
     with pytest.raises(ContractError, match=r"t\.parquet"):
         EMBEDDINGS.read(path)
-
-
-def test_publish_leaves_the_old_file_and_no_rest_after_an_error(tmp_path: Path):
-    path = tmp_path / "f"
-    path.write_text("old")
-
-    def fail() -> None:
-        with publish(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_publish_replaces_a_folder(tmp_path: Path):
-    folder = tmp_path / "store"
-    folder.mkdir()
-    (folder / "stale").write_text("x")
-    with publish(folder) as temporary:
-        temporary.mkdir()
-        (temporary / "new").write_text("y")
-    assert [p.name for p in folder.iterdir()] == ["new"]

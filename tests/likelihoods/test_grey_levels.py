@@ -11,6 +11,7 @@ import torch
 
 from vae_sci.errors import ContractError, InputError
 from vae_sci.likelihoods import GreyLevels, detect_grey_levels
+from vae_sci.likelihoods.grey_levels import need_step
 
 
 def blocks(dtype: type, highest: list[int], shift: int = 1) -> Iterator[np.ndarray]:
@@ -152,3 +153,17 @@ def test_survives_json() -> None:
 def test_no_grid_is_no_grid(numbers: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ContractError, match="a whole number of steps"):
         GreyLevels(*numbers)
+
+
+def test_counts_of_a_coarser_camera_are_refused_though_they_lie_on_the_grid():
+    levels = GreyLevels((0, 0), (1, 1), (65535, 65535))
+    counts = np.random.default_rng(0).integers(0, 4096, (4, 2, 16, 16))
+    need_step(levels, counts)
+    counts[:, 1] *= 16
+    levels.to_steps(counts)  # every value is a level
+    with pytest.raises(InputError, match=r"channel 1: counts in steps of 1[\s\S]*steps of 16"):
+        need_step(levels, counts)
+
+
+def test_a_channel_of_few_distinct_counts_is_not_judged():
+    need_step(GreyLevels((0,), (1,), (255,)), np.arange(0, 64, 2).reshape(1, 1, 4, 8))
