@@ -145,7 +145,7 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
     from vae_sci.model.objective import score, view_loss
     from vae_sci.model.vae import VAE
     from vae_sci.training import ema
-    from vae_sci.training.augment import augment
+    from vae_sci.training.augment import augment, draw_moves
     from vae_sci.training.scaling import measure
 
     torch.set_flush_denormal(True)
@@ -159,7 +159,7 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    moves = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     wait, losses = 0.0, []
 
     def streamed() -> Iterator[torch.Tensor]:
@@ -185,9 +185,11 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
         start = time.perf_counter()
         for _ in range(steps):
             levels = next(feed)
-            view = augment(levels, settings.shift, moves)
-            levels = augment(levels, settings.shift, moves)
-            q, p, q_view = model(levels, None, view, None)
+            view, levels = (
+                augment(levels, draw_moves(len(levels), settings.shift, random)) for _ in range(2)
+            )
+            noise = torch.randn(len(levels), model.settings.latent_dim, generator=random)
+            q, p, q_view = model(levels, None, view, None, noise)
             terms = score(q, p, levels)
             apart = view_loss(q.mean, q_view.mean)
             loss = (terms.loss(settings.beta) + settings.view_weight * apart) / terms.values.mean()

@@ -124,6 +124,7 @@ def write_tables(results: Path, model: str = "base") -> None:
             "saturated": 0.0,
             "focus": 0.2,
             "verdict": "ok",
+            "reason": None,
         }
     )
     contracts.FIELDS.write(field, results / "images" / "p1.parquet")

@@ -74,7 +74,7 @@ def test_every_result_lies_under_its_category_with_a_caption(
     row = page.get_by_role("row").filter(has_text=name)
     assert row.count() == 1
     row.locator("[iconname=information-circle]").click()
-    page.get_by_text(caption).wait_for()
+    page.get_by_text(caption).first.wait_for()
 
 
 def test_a_figure_is_shown(page: Page):

@@ -46,7 +46,8 @@ def tiles(n: int = 4, top: int = 4095) -> torch.Tensor:
 
 def acts(model: VAE, levels: torch.Tensor):
     """q(z|x), p(x|z) at a draw, and q of a mirrored view: what a training step sees."""
-    return model(levels, None, levels.flip(3), None)
+    noise = torch.randn(len(levels), model.settings.latent_dim)
+    return model(levels, None, levels.flip(3), None, noise)
 
 
 @pytest.fixture(params=["none", "latent"])

@@ -17,7 +17,7 @@ from vae_sci.model.checkpoint import load_model
 
 pytestmark = pytest.mark.slow
 
-EPOCHS, BATCH = 12, 8
+EPOCHS, BATCH = 5, 8
 
 # The command line, but every process notes which tiles its loop took in which epoch.
 NOTING = """
@@ -91,11 +91,9 @@ def test_two_processes_train_one_model_like_one_process(tiny_project: Path, tmp_
             whole[whole["epoch"] == epoch][["plate", "tile"]].itertuples(index=False)
         )
 
-    # The processes draw z and the moves of tiles by other seeds. With other such seeds one process
-    # alone was off by up to 1.4 % where its curve is steepest; 12 epochs take off 13 %.
+    # Same tiles, moves and draws of z: what is left is the order of sums.
     assert alone["step"].tolist() == shared["step"].tolist()
-    for curve in ("train_bits", "validation_bits"):
+    for curve in ("train_bits", "train_rate", "train_view_loss", "validation_bits"):
         one, two = alone[curve].to_numpy(), shared[curve].to_numpy()
-        assert one[-1] < 0.9 * one[0], "nothing learned to compare"
-        np.testing.assert_allclose(two, one, rtol=0.05, err_msg=curve)
-        np.testing.assert_allclose(two[-1], one[-1], rtol=0.015, err_msg=curve)
+        np.testing.assert_allclose(two, one, rtol=2e-3, err_msg=curve)
+    assert alone["train_bits"].iloc[-1] < 0.98 * alone["train_bits"].iloc[0]

@@ -8,9 +8,13 @@ import torch
 
 from vae_sci.errors import InputError
 from vae_sci.training import ema, schedule
-from vae_sci.training.augment import augment
+from vae_sci.training.augment import augment, draw_moves
 from vae_sci.training.scaling import measure
 from vae_sci.training.stream import TileStream
+
+
+def drawn(n: int, shift: int) -> torch.Tensor:
+    return draw_moves(n, shift, torch.Generator().manual_seed(0))
 
 
 def test_without_shift_augmentation_gives_exactly_the_eight_symmetries():
@@ -18,13 +22,13 @@ def test_without_shift_augmentation_gives_exactly_the_eight_symmetries():
     turns = [torch.rot90(tile, k, (2, 3)) for k in range(4)]
     expected = {tuple(t.flatten().tolist()) for t in (*turns, *(x.flip(3) for x in turns))}
     assert len(expected) == 8
-    seen = augment(tile.expand(400, -1, -1, -1), 0, torch.Generator().manual_seed(0))
+    seen = augment(tile.expand(400, -1, -1, -1), drawn(400, 0))
     assert {tuple(t.flatten().tolist()) for t in seen} == expected
 
 
 def test_a_shift_moves_whole_pixels_and_mirrors_the_edge():
     tile = torch.arange(16, dtype=torch.int32).reshape(1, 1, 1, 16).expand(-1, -1, 16, -1)
-    seen = augment(tile.expand(500, -1, -1, -1), 2, torch.Generator().manual_seed(0))
+    seen = augment(tile.expand(500, -1, -1, -1), drawn(500, 2))
     rows = {tuple(r) for r in seen[:, 0, 8].tolist() + seen[:, 0, :, 8].tolist()}
     by_two = (2, *range(3, 16), 14, 13)
     assert by_two in rows
@@ -34,7 +38,7 @@ def test_a_shift_moves_whole_pixels_and_mirrors_the_edge():
 def test_augmentation_keeps_counts_and_channels_together():
     torch.manual_seed(0)
     tiles = torch.randint(0, 60_000, (50, 1, 8, 8), dtype=torch.int32)
-    both = augment(torch.cat([tiles, tiles + 1], 1), 3, torch.Generator().manual_seed(1))
+    both = augment(torch.cat([tiles, tiles + 1], 1), drawn(len(tiles), 3))
     assert torch.equal(both[:, 0] + 1, both[:, 1])
     assert set(both[0, 0].flatten().tolist()) <= set(tiles[0, 0].flatten().tolist())
 

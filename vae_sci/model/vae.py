@@ -106,10 +106,18 @@ class VAE(nn.Module):
         return self.likelihood(self.decoder(z))
 
     def forward(
-        self, levels: Tensor, visible: Tensor | None, view: Tensor, view_visible: Tensor | None
+        self,
+        levels: Tensor,
+        visible: Tensor | None,
+        view: Tensor,
+        view_visible: Tensor | None,
+        noise: Tensor,
     ) -> tuple[Normal, LevelDistribution, Normal]:
         """What a training step needs: q(z|x), p(x|z) at one draw of z, and q(z|x') of a second
-        view x' of the same cells (the same shapes)."""
+        view x' of the same cells (the same shapes).
+
+        noise (N, latent_dim), standard normal, is what z is drawn with (Kingma & Welling 2014).
+        """
         both = torch.cat(
             [self.standardized(levels, visible), self.standardized(view, view_visible)]
         )
@@ -117,4 +125,4 @@ class VAE(nn.Module):
         q, q_view = (
             Normal(mean, sd, validate_args=False) for mean, sd in zip(means, sds, strict=True)
         )
-        return q, self.generative(q.rsample()), q_view
+        return q, self.generative(q.mean + q.stddev * noise), q_view

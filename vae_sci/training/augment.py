@@ -6,21 +6,27 @@ import torch
 from torch import Tensor
 
 
-def augment(tiles: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Each tile under a random one of the 8 mirror/quarter-turn maps and a random shift.
+def draw_moves(n: int, shift: int, generator: torch.Generator) -> Tensor:
+    """Random moves of n tiles, (5, n, 1), int: mirror rows, mirror columns, turn; shift y, x.
 
-    Parameters
-    ----------
-    tiles : (N, C, H, H), any type; values are moved, never changed (no interpolation).
-    shift : largest shift, pixels, in both directions; what moves in is the mirror image.
-    generator : source of randomness, on the CPU, so that every device draws the same.
+    shift : largest shift, pixels, in both directions. generator : on the CPU, so that every device
+    draws the same.
+    """
+    maps = torch.randint(0, 2, (3, n, 1), generator=generator)
+    return torch.cat([maps, torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)])
+
+
+def augment(tiles: Tensor, moves: Tensor) -> Tensor:
+    """Each tile (N, C, H, H) under its move (5, N, 1): one of the 8 mirror/quarter-turn maps and a
+    shift, in which what moves in is the mirror image.
+
+    Any type; values are moved, never changed (no interpolation).
     """
     n, _, height, width = tiles.shape
-    draw = torch.randint(0, 2, (3, n, 1), generator=generator)
-    dy, dx = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)
-    rows = _moved(height, dy, draw[0]).to(tiles.device)
-    columns = _moved(width, dx, draw[1]).to(tiles.device)
-    turned = draw[2].bool().to(tiles.device)[:, :, None, None]
+    mirror_rows, mirror_columns, turn, dy, dx = moves
+    rows = _moved(height, dy, mirror_rows).to(tiles.device)
+    columns = _moved(width, dx, mirror_columns).to(tiles.device)
+    turned = turn.bool().to(tiles.device)[:, :, None, None]
     tiles = torch.where(turned, tiles.mT, tiles)
     index = torch.arange(n, device=tiles.device)[:, None, None, None]
     channel = torch.arange(tiles.shape[1], device=tiles.device)[None, :, None, None]

@@ -29,7 +29,7 @@ from vae_sci.model.objective import Terms, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
 from vae_sci.training import ema, schedule
-from vae_sci.training.augment import augment
+from vae_sci.training.augment import augment, draw_moves
 from vae_sci.training.scaling import measure
 from vae_sci.training.state import load_state, save_state, state_path
 from vae_sci.training.stream import Batch, TileStream, open_stream, read_tables
@@ -148,11 +148,14 @@ def _fit(
 
     per_epoch = stream.steps(training.batch_size)
     total = per_epoch * training.epochs
+    n_global = min(training.batch_size, stream.n_tiles)
+    share = slice(fabric.global_rank, None, fabric.world_size)
     in_a_row = 0
     for epoch in range(len(history), training.epochs):
-        # Seeded by epoch, so that a resumed run draws what an unbroken one would have drawn.
-        torch.manual_seed(_mix(seed, epoch, fabric.global_rank))
-        moves = torch.Generator().manual_seed(_mix(seed, epoch, 1000 + fabric.global_rank))
+        # Seeded by epoch, so that a resumed run draws what an unbroken one would have drawn; and
+        # drawn for the global batch, of which each process takes its share.
+        random_z = torch.Generator().manual_seed(_mix(seed, epoch, 0))
+        random_moves = torch.Generator().manual_seed(_mix(seed, epoch, 1000))
         meter = _Meter()
         batches = stream.shuffled(
             training.batch_size, (seed, epoch), fabric.global_rank, fabric.world_size
@@ -165,9 +168,13 @@ def _fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate_now
             levels, visible = _to_device(batch, grey_levels, stream, fabric.device)
-            view, view_visible = _augment(levels, visible, training.shift, moves)
-            levels, visible = _augment(levels, visible, training.shift, moves)
-            q, p, q_view = wrapped(levels, visible, view, view_visible)
+            view_moves, moves = (
+                draw_moves(n_global, training.shift, random_moves)[:, share] for _ in range(2)
+            )
+            view, view_visible = _augment(levels, visible, view_moves)
+            levels, visible = _augment(levels, visible, moves)
+            noise = torch.randn(n_global, settings.latent_dim, generator=random_z)[share]
+            q, p, q_view = wrapped(levels, visible, view, view_visible, noise.to(fabric.device))
             terms = score(q, p, levels, visible)
             apart = view_loss(*(_gathered(d.mean, fabric) for d in (q, q_view)))
             nats = terms.loss(beta_now) + training.view_weight * apart
@@ -368,13 +375,11 @@ def _to_device(
     return levels.to(device), visible
 
 
-def _augment(
-    levels: Tensor, visible: Tensor | None, shift: int, moves: torch.Generator
-) -> tuple[Tensor, Tensor | None]:
+def _augment(levels: Tensor, visible: Tensor | None, moves: Tensor) -> tuple[Tensor, Tensor | None]:
     """Move tiles and what is visible of them alike."""
     if visible is None:
-        return augment(levels, shift, moves), None
-    both = augment(torch.cat([levels, visible.to(levels.dtype)], dim=1), shift, moves)
+        return augment(levels, moves), None
+    both = augment(torch.cat([levels, visible.to(levels.dtype)], dim=1), moves)
     return both[:, :-1].contiguous(), both[:, -1:].bool()
 
 
