@@ -34,10 +34,10 @@ rule index:
         f"{RESULTS}/logs/index/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/index/{{plate}}.tsv"
-    conda:
-        "../../environment.yml"
     # Before any long work: what is wrong with a plate shows here.
     priority: 1
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
