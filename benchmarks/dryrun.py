@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True, help="file to write the figures into")
     parser.add_argument("--plates", type=int, default=100)
     parser.add_argument(
-        "--files", type=int, default=3000, help="a plate: 1,000 fields of 3 channels"
+        "--files", type=int, default=3000, help="a plate: as many as 1,000 fields of 3 channels"
     )
     given = parser.parse_args()
     report: dict[str, object] = {"plates": given.plates, "files": given.files}

@@ -1,7 +1,7 @@
 """Ten times kill -9: does the rerun end, with the same embeddings and every cell in the ledger?
 
     python benchmarks/kill.py --json FILE [--times 10] [--recipe FILE] [--config FILE]
-                              [--in-a-row] [--seed 0] [--work DIR]
+                              [--in-a-row] [--seed 0]
 
 First the whole workflow runs unbroken on the CPU. Then, for each time, a run in a fresh folder is
 killed (Snakemake and all its jobs, SIGKILL) at a random moment of that length and started again.
@@ -117,11 +117,10 @@ def main() -> int:
     )
     parser.add_argument("--in-a-row", action="store_true", help="one run, killed over and over")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--work", type=Path, help="folder for the runs; default: a temporary one")
     given = parser.parse_args()
     random = np.random.default_rng(given.seed)
     outcomes: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(dir=given.work) as place:
+    with tempfile.TemporaryDirectory() as place:
         unbroken = Path(place) / "unbroken"
         plates = make_project(unbroken, given.recipe.resolve(), given.config.resolve())
         whole = run(unbroken)

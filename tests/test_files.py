@@ -68,6 +68,16 @@ def test_publish_replaces_a_folder(tmp_path: Path):
     assert [p.name for p in folder.iterdir()] == ["new"]
 
 
+def test_a_folder_that_was_never_written_does_not_cost_the_earlier_one(tmp_path: Path):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / "shard").write_text("good")
+    with pytest.raises(FileNotFoundError), publish(folder):
+        pass
+    assert (folder / "shard").read_text() == "good"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -46,7 +46,12 @@ def publish(path: str | Path) -> Iterator[Path]:
         if path.is_dir() and not path.is_symlink():
             # A folder cannot take the place of another one; renamed, both stay whole.
             os.replace(path, old)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     except Exception as error:
         told = storage_error(error, path)  # before the clearing, which makes room
         if told is None:

@@ -118,17 +118,15 @@ def coherence(x: Tensor) -> tuple[Tensor, Tensor]:
     down = x[:, :, 1:, 1:] - x[:, :, :-1, :-1]
     up = x[:, :, :-1, 1:] - x[:, :, 1:, :-1]
     tensor = torch.stack([down * down, up * up, down * up], dim=1)
-    whole = tensor.mean(dim=(3, 4))
+    whole = tensor.mean(dim=(3, 4), keepdim=True)
     size = min(WINDOW, *tensor.shape[3:])
     parts = F.avg_pool2d(tensor.flatten(1, 2), size, max(1, size // 2)).unflatten(1, (3, -1))
-    return _anisotropy(whole), _anisotropy(parts.flatten(3))
+    return _anisotropy(whole), _anisotropy(parts)
 
 
 def _anisotropy(tensor: Tensor) -> Tensor:
-    """Structure tensors (N, 3, C, …) as a, b and their product → (N, C), over all places."""
-    a, b, both = tensor.unbind(1)
+    """Structure tensors (N, 3, C, H, W) as a, b and their product → (N, C), over all places."""
+    a, b, both = tensor.flatten(3).unbind(1)
     # The floors as above: a map without texture has no direction.
-    apart, total = ((a - b).square() + 4 * both.square() + 1e-8).sqrt(), a + b
-    if total.ndim > 2:
-        apart, total = apart.mean(dim=2), total.mean(dim=2)
-    return apart / (total + 1e-2)
+    apart = ((a - b).square() + 4 * both.square() + 1e-8).sqrt()
+    return apart.mean(dim=2) / ((a + b).mean(dim=2) + 1e-2)
