@@ -18,7 +18,8 @@ def table() -> pd.DataFrame:
             "cell_id": ["a", "b"],
             "z_000": [0, 1],
             "sd_000": [1.0, 1.0],
-            "rate": [0.1, 0.2],
+            "rate_z": [0.1, 0.2],
+            "rate_u": [10.0, 20.0],
             "novelty": [1.0, 2.0],
         }
     )
@@ -34,9 +35,9 @@ def test_round_trip_orders_and_types_the_columns(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: t.drop(columns="rate"), "'rate'"),
-        (lambda t: t.assign(rate=[0.1, None]), "row 1"),
-        (lambda t: t.assign(rate=["x", "y"]), "'rate'"),
+        (lambda t: t.drop(columns="rate_z"), "'rate_z'"),
+        (lambda t: t.assign(rate_z=[0.1, None]), "row 1"),
+        (lambda t: t.assign(rate_z=["x", "y"]), "'rate_z'"),
         (lambda t: t.assign(cell_id="a"), "a more than once"),
         (lambda t: t.assign(extra=1), "extra"),
     ],

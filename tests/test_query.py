@@ -38,7 +38,8 @@ def write_tables(results: Path, model: str = "base") -> None:
         cluster=[str(i % 3) for i in range(N)],
         umap_1=0.0,
         umap_2=1.0,
-        rate=np.arange(N) / 4,
+        rate_z=np.arange(N) / 4,
+        rate_u=40.0,
         distortion=300.0,
         novelty=50.0,
         normalized_by="plate",
@@ -174,11 +175,11 @@ def test_answers_agree_with_pandas(results: Path) -> None:
     cells = pd.read_parquet(results / "phenotypes/base/cells.parquet")
     found = query.run_query(
         results,
-        "WITH near AS (SELECT * FROM Cells WHERE rate < 20) "
+        "WITH near AS (SELECT * FROM Cells WHERE rate_z < 20) "
         "SELECT cluster, count(*) AS n, sum(n_cells) AS total, avg(near.z_003) AS mean "
         "FROM near JOIN clusters USING (cluster) GROUP BY cluster ORDER BY cluster",
     ).to_pandas()
-    expected = cells[cells["rate"] < 20].groupby("cluster")["z_003"]
+    expected = cells[cells["rate_z"] < 20].groupby("cluster")["z_003"]
     assert found["n"].tolist() == expected.size().tolist()
     assert found["total"].dtype == np.int64
     assert found["total"].tolist() == (40 * expected.size()).tolist()
@@ -199,7 +200,7 @@ def test_answers_agree_with_pandas(results: Path) -> None:
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5) FROM n",
         "SELECT unnest([1, 2]), i FROM range(3) t(i)",
         "PIVOT cells ON cluster IN ('0', '1') USING count(*) GROUP BY plate",
-        "SELECT row_number() OVER (PARTITION BY plate ORDER BY rate) FROM cells",
+        "SELECT row_number() OVER (PARTITION BY plate ORDER BY rate_z) FROM cells",
         "SELECT 'read_csv(''x'')' AS \"COPY\" -- DROP TABLE cells",
         "SELECT COLUMNS('z_.*') FROM cells USING SAMPLE 5",
         "SELECT now(), random()",
@@ -226,7 +227,7 @@ def test_columns_named_twice_are_numbered(results: Path) -> None:
 
 STATEMENTS = [
     "INSERT INTO cells VALUES (1)",
-    "UPDATE cells SET rate = 0",
+    "UPDATE cells SET rate_z = 0",
     "DELETE FROM cells",
     "MERGE INTO cells USING clusters ON true WHEN MATCHED THEN DELETE",
     "CREATE TABLE t AS SELECT 1",
@@ -469,7 +470,7 @@ def test_a_view_without_its_file_is_left_out(tmp_path: Path) -> None:
 def test_output_round_trip(
     results: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sql = "SELECT cell_id, x, control, rate, z_001 FROM cells ORDER BY rate DESC"
+    sql = "SELECT cell_id, x, control, rate_z, z_001 FROM cells ORDER BY rate_z DESC"
     path = tmp_path / "deep" / f"out{suffix}"
     query.answer(results, sql, output=path)
     read = (
@@ -478,7 +479,7 @@ def test_output_round_trip(
         else pd.read_csv(path, float_precision="round_trip")
     )
     expected = pd.read_parquet(results / "phenotypes/base/cells.parquet")
-    expected = expected.sort_values("rate", ascending=False)[list(read.columns)]
+    expected = expected.sort_values("rate_z", ascending=False)[list(read.columns)]
     pd.testing.assert_frame_equal(
         read, expected.reset_index(drop=True), check_dtype=False, check_exact=True
     )
@@ -509,7 +510,7 @@ def test_the_terminal_shows_what_fits_and_says_so(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    query.answer(results, "SELECT * FROM cells ORDER BY rate DESC")
+    query.answer(results, "SELECT * FROM cells ORDER BY rate_z DESC")
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "cell_id" in lines[0]
@@ -517,7 +518,7 @@ def test_the_terminal_shows_what_fits_and_says_so(
     assert lines[2].startswith("p2/B07/1/0119")
     text = " ".join(lines[-2:])
     assert "50 of 120 rows" in text
-    assert "of 30 columns" in text
+    assert "of 31 columns" in text
     assert "--output" in text
 
 

@@ -40,7 +40,7 @@ def write_tables(results: Path) -> None:
                 "cell_id": CELL_IDS,
                 "plate": [c[:2] for c in CELL_IDS],
                 "cluster": [str(i % 3) for i in range(120)],
-                "rate": np.arange(120.0),
+                "rate_z": np.arange(120.0),
             },
         ),
         (contracts.CLUSTERS, {}),
@@ -125,7 +125,9 @@ def test_tiles_come_in_the_order_asked(results: Results) -> None:
 
 
 def test_tiles_of_a_query_and_of_one_cell(results: Results) -> None:
-    near = results.query("SELECT cell_id FROM cells WHERE cluster = '1' ORDER BY rate DESC LIMIT 5")
+    near = results.query(
+        "SELECT cell_id FROM cells WHERE cluster = '1' ORDER BY rate_z DESC LIMIT 5"
+    )
     np.testing.assert_array_equal(
         results.tiles(near), [tile_of(cell_id) for cell_id in near["cell_id"]]
     )

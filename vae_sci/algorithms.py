@@ -7,8 +7,8 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 2
 TILES = 1
-TRAIN = 3
-EMBED = 1
-GENERATE = 1
-PHENOTYPES = 1
-FIGURES = 1
+TRAIN = 4
+EMBED = 2
+GENERATE = 2
+PHENOTYPES = 2
+FIGURES = 2

@@ -176,7 +176,8 @@ def train(
     def on_epoch(row: dict[str, float]) -> None:
         line = (
             f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.0f}, distortion "
-            f"{row['train_distortion']:.0f}, rate {row['train_rate']:.1f} nats/tile; "
+            f"{row['train_distortion']:.0f}, rate {row['train_rate_z']:.1f} (z) + "
+            f"{row['train_rate_u']:.0f} (u) nats/tile; "
             f"{row['train_bits']:.3f} bits/pixel, held out {row['validation_bits']:.3f}; "
             f"{row['active_units']:.0f} active units; {row['tiles_per_second']:.0f} tiles/s, "
             f"{row['data_wait']:.0%} of the time waiting for data"

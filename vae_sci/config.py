@@ -99,12 +99,23 @@ class TilesSettings(Room):
 
 
 class DecoderSettings(Room):
-    """How the latent reaches the image."""
+    """How the latents reach the image."""
 
-    skip: Literal["none", "latent"] = Field(
-        "latent",
+    skip: Literal["none", "latent", "ladder"] = Field(
+        "ladder",
         description="none: z enters once, at the bottom; latent: z is fed again to every "
-        "resolution of the decoder",
+        "resolution of the decoder; ladder: moreover every resolution has small latent maps u of "
+        "its own, which tell what z leaves open",
+    )
+    skip_channels: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (4, 4, 4, 4),
+        description="maps of u at each resolution, coarse to fine (ladder only); 0, or an entry "
+        "left out at the end: none there",
+    )
+    condition: tuple[Literal["plate"], ...] = Field(
+        (),
+        description="what the decoder is told, so that z need not: [plate]; a plate that training "
+        "did not see is decoded as none",
     )
 
 
@@ -152,8 +163,27 @@ class TrainingSettings(Room):
     weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay")
     warmup: Fraction = Field(0.05, description="share of all steps over which the rate rises")
     beta: float = Field(1.0, ge=0, description="weight of the rate KL(q(z|x) || p(z)); 1: the ELBO")
+    beta_skips: float = Field(
+        1.0, ge=0, description="weight of the rates of the skip latents u (ladder); 1: the ELBO"
+    )
     beta_warmup: Fraction = Field(
-        0.2, description="share of all steps over which beta rises linearly from 0"
+        0.2, description="share of all steps over which both rise linearly from 0"
+    )
+    free_bits: float = Field(
+        0.0,
+        ge=0,
+        description="nats that each dimension of z may carry at no cost, on average over a batch",
+    )
+    capacity: float | None = Field(
+        None,
+        ge=0,
+        description="nats that z is to carry: beta weighs the distance of the rate from them; "
+        "null: no target",
+    )
+    skip_dropout: Fraction = Field(
+        0.5,
+        description="share of tiles whose u is drawn from its prior in a training step, so that z "
+        "must carry what it can (ladder)",
     )
     view_weight: float = Field(
         1000.0,

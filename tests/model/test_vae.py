@@ -46,11 +46,11 @@ def tiles(n: int = 4, top: int = 4095) -> torch.Tensor:
 
 def acts(model: VAE, levels: torch.Tensor):
     """q(z|x), p(x|z) at a draw, and q of a mirrored view: what a training step sees."""
-    noise = torch.randn(len(levels), model.settings.latent_dim)
+    noise = model.draw_noise(len(levels), torch.Generator().manual_seed(2))
     return model(levels, None, levels.flip(3), None, noise)
 
 
-@pytest.fixture(params=["none", "latent"])
+@pytest.fixture(params=["none", "latent", "ladder"])
 def skip(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -62,17 +62,17 @@ def likelihood(request: pytest.FixtureRequest) -> str:
 
 def test_both_acts_have_the_promised_shapes(skip: str, likelihood: str):
     model = make(skip, likelihood)
-    q, p, q_view = acts(model, tiles())
+    q, made, q_view = acts(model, tiles())
     assert q_view.mean.shape == (4, 6)
     assert q.mean.shape == q.stddev.shape == (4, 6)
-    assert p.batch_shape == (4, 2, SIZE, SIZE)
-    terms = score(q, p, tiles())
-    assert terms.distortion.shape == terms.rate.shape == (4,)
+    assert made.p.batch_shape == (4, 2, SIZE, SIZE)
+    terms = score(q, made, tiles())
+    assert terms.distortion.shape == terms.rate_z.shape == terms.rate_u.shape == (4,)
     assert torch.equal(terms.values, torch.full((4,), 2.0 * SIZE * SIZE))
 
 
 def test_the_first_prediction_is_each_channels_mean(skip: str, likelihood: str):
-    mean = acts(make(skip, likelihood), tiles())[1].mean.mean(dim=(0, 2, 3))
+    mean = acts(make(skip, likelihood), tiles())[1].p.mean.mean(dim=(0, 2, 3))
     # Within a quarter of a standard deviation of the channel.
     assert abs(mean[0] - 500) < 0.25 * 150
     assert abs(mean[1] - 80) < 0.25 * 20
@@ -88,10 +88,34 @@ def test_the_rate_is_zero_where_posterior_and_prior_agree():
     assert torch.equal(gaussian_rate(prior), torch.zeros(2, 3))
 
 
-def test_beta_weighs_the_rate_alone():
-    terms = Terms(torch.tensor([10.0, 20.0]), torch.tensor([1.0, 3.0]), torch.ones(2))
-    assert float(terms.loss(0.0)) == 15
-    assert float(terms.loss(4.0)) == 23
+def some_terms() -> Terms:
+    """Two tiles: distortion 15, rate of z 2 and of u 50 nats on average."""
+    return Terms(
+        torch.tensor([10.0, 20.0]),
+        torch.tensor([[0.25, 0.75], [0.75, 2.25]]),
+        torch.tensor([[10.0, 30.0], [20.0, 40.0]]),
+        torch.ones(2),
+    )
+
+
+def test_each_beta_weighs_its_rate_alone():
+    terms = some_terms()
+    assert float(terms.loss(0.0, 0.0)) == 15
+    assert float(terms.loss(4.0, 0.0)) == 23
+    assert float(terms.loss(0.0, 2.0)) == 115
+    assert float(terms.loss(1.0, 1.0)) == float(terms.bound.mean())
+
+
+def test_free_bits_cost_nothing_up_to_their_number_in_each_dimension():
+    # The two dimensions carry 0.5 and 1.5 nats on average.
+    assert float(some_terms().loss(1.0, 0.0, free_bits=1.0)) == 15 + 1 + 1.5
+    assert float(some_terms().loss(1.0, 0.0, free_bits=2.0)) == 15 + 2 + 2
+
+
+def test_a_capacity_costs_the_distance_of_the_rate_from_it():
+    assert float(some_terms().loss(3.0, 0.0, capacity=2.0)) == 15
+    assert float(some_terms().loss(3.0, 0.0, capacity=5.0)) == 15 + 3 * 3
+    assert float(some_terms().loss(3.0, 0.0, capacity=0.5)) == 15 + 3 * 1.5
 
 
 def test_the_loss_falls_without_limit_as_the_posterior_narrows_only_when_beta_is_zero():
@@ -102,10 +126,10 @@ def test_the_loss_falls_without_limit_as_the_posterior_narrows_only_when_beta_is
 
 @pytest.mark.parametrize("input_scale", [0.0, 1.0, 1e4])
 def test_posterior_widths_stay_within_their_bounds(input_scale: float):
-    q = make().encoder(input_scale * torch.randn(3, 2, SIZE, SIZE))
-    assert torch.isfinite(q.mean).all()
-    assert (q.stddev.log() >= LOG_SD_MIN - 1e-5).all()
-    assert (q.stddev.log() <= LOG_SD_MAX + 1e-5).all()
+    mean, sd, _ = make().encoder(input_scale * torch.randn(3, 2, SIZE, SIZE))
+    assert torch.isfinite(mean).all()
+    assert (sd.log() >= LOG_SD_MIN - 1e-5).all()
+    assert (sd.log() <= LOG_SD_MAX + 1e-5).all()
 
 
 def test_every_parameter_receives_gradient(skip: str, likelihood: str):
@@ -114,8 +138,10 @@ def test_every_parameter_receives_gradient(skip: str, likelihood: str):
     for module in model.modules():
         if isinstance(module, ResidualBlock):
             torch.nn.init.normal_(module.expand.weight, std=0.05)
-    q, p, q_view = acts(model, tiles())
-    (score(q, p, tiles()).loss(1.0) + view_loss(q.mean, q_view.mean)).backward()
+    for skip_latent in model.decoder.skips.values():
+        torch.nn.init.normal_(skip_latent.prior.weight, std=0.05)
+    q, made, q_view = acts(model, tiles())
+    (score(q, made, tiles()).loss(1.0, 1.0) + view_loss(q.mean, q_view.mean)).backward()
     silent = [name for name, w in model.named_parameters() if w.grad is None or not w.grad.any()]
     assert not silent
 
@@ -159,7 +185,9 @@ def test_the_summaries_start_standardised_over_the_tiles_given():
     model = make()
     x = model.standardized(tiles(64) + 5 * torch.arange(64, dtype=torch.int32)[:, None, None, None])
     model.encoder.standardize_summaries(x)
-    summaries = (model.encoder.summaries(x) - model.encoder.centre) / model.encoder.spread
+    encoder = model.encoder
+    found = encoder.summaries(x, encoder.activations(x))
+    summaries = (found - encoder.centre) / encoder.spread
     torch.testing.assert_close(summaries.mean(0), torch.zeros(210), atol=1e-3, rtol=0)
     moving = model.encoder.spread > 1e-3
     assert moving.sum() > 40
@@ -244,9 +272,9 @@ def test_masked_pixels_are_neither_seen_nor_scored():
     visible[:, :, :10] = False
     other = levels.clone()
     other[:, :, :10] = 4000
-    q1, t1 = describe(model, levels, visible)
-    q2, t2 = describe(model, other, visible)
-    torch.testing.assert_close(q1.mean, q2.mean)
+    one, t1 = describe(model, levels, visible)
+    two, t2 = describe(model, other, visible)
+    torch.testing.assert_close(one.z.mean, two.z.mean)
     torch.testing.assert_close(t1.distortion, t2.distortion)
     assert float(t1.values[0]) == 2 * (SIZE - 10) * SIZE
 
@@ -266,9 +294,9 @@ def test_a_model_comes_back_from_disk_as_it_was(tmp_path: Path, likelihood: str)
     save_model(model, model.state_dict(), {"channels": ["a", "b"]}, tmp_path)
     loaded, card = load_model(tmp_path)
     assert card["channels"] == ["a", "b"]
-    q1, t1 = describe(model, tiles())
-    q2, t2 = describe(loaded, tiles())
-    assert torch.equal(q1.mean, q2.mean)
+    one, t1 = describe(model, tiles())
+    two, t2 = describe(loaded, tiles())
+    assert torch.equal(one.z.mean, two.z.mean)
     assert torch.equal(t1.distortion, t2.distortion)
 
 
@@ -303,13 +331,13 @@ def test_a_small_model_learns_two_kinds_of_cell_apart():
     before = describe(model, levels)[1].distortion.mean()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(80):
-        q, p, _ = acts(model, levels)
-        terms = score(q, p, levels)
+        q, made, _ = acts(model, levels)
+        terms = score(q, made, levels)
         optimizer.zero_grad()
-        (terms.loss(1.0) / terms.values.mean()).backward()
+        (terms.loss(1.0, 1.0) / terms.values.mean()).backward()
         optimizer.step()
-    q, terms = describe(model, levels)
+    seen, terms = describe(model, levels)
     assert terms.distortion.mean() < before - 500
-    a, b = q.mean[kind == 0], q.mean[kind == 1]
+    a, b = seen.z.mean[kind == 0], seen.z.mean[kind == 1]
     gap = (a.mean(0) - b.mean(0)).abs() / (a.std(0) + b.std(0))
     assert float(gap.max()) > 3

@@ -93,7 +93,13 @@ def test_two_processes_train_one_model_like_one_process(tiny_project: Path, tmp_
 
     # Same tiles, moves and draws of z: what is left is the order of sums.
     assert alone["step"].tolist() == shared["step"].tolist()
-    for curve in ("train_bits", "train_rate", "train_view_loss", "validation_bits"):
+    for curve in (
+        "train_bits",
+        "train_rate_z",
+        "train_rate_u",
+        "train_view_loss",
+        "validation_bits",
+    ):
         one, two = alone[curve].to_numpy(), shared[curve].to_numpy()
         np.testing.assert_allclose(two, one, rtol=2e-3, err_msg=curve)
     assert alone["train_bits"].iloc[-1] < 0.98 * alone["train_bits"].iloc[0]

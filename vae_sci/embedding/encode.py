@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from vae_sci.config import EmbeddingSettings
 from vae_sci.contracts import EMBEDDINGS, TILES
@@ -18,7 +19,7 @@ from vae_sci.files import publish
 from vae_sci.likelihoods.grey_levels import need_step
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
-from vae_sci.model.objective import describe
+from vae_sci.model.objective import Terms, describe
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import (
     NEIGHBOUR,
@@ -61,14 +62,16 @@ def embed_plate(
         raise _another_camera(error, store) from None
     out = results / "embeddings" / model_name / f"{plate}.parquet"
     reference = np.array(card["novelty_reference"])
+    number = model.plates.index(plate) if plate in model.plates else -1
     with publish(out) as temporary:
         writer = None
         for start in range(0, len(table), settings.batch_size):
             rows = table.iloc[start : start + settings.batch_size]
             levels, visible = load_levels(model, card, store, rows)
-            q, terms = describe(model, levels, visible)
-            frame = _frame(rows["cell_id"], q.mean, q.stddev, terms.rate, terms.distortion)
-            cost = (frame["rate"] + frame["distortion"]).to_numpy()
+            told = torch.full((len(rows),), number) if model.plates else None
+            seen, terms = describe(model, levels, visible, told)
+            frame = _frame(rows["cell_id"], seen.z, terms)
+            cost = frame[["distortion", "rate_z", "rate_u"]].sum(axis=1).to_numpy()
             # Percentile among the validation cells, by the reference's own percentiles.
             frame["novelty"] = np.interp(cost, reference, np.arange(101.0))
             arrow = pa.Table.from_pandas(EMBEDDINGS.validate(frame, str(out)), preserve_index=False)
@@ -127,13 +130,11 @@ def _another_camera(error: InputError, where: str | Path) -> ContractError:
     )
 
 
-def _frame(
-    cells: pd.Series, mean: Tensor, sd: Tensor, rate: Tensor, distortion: Tensor
-) -> pd.DataFrame:
+def _frame(cells: pd.Series, z: Normal, terms: Terms) -> pd.DataFrame:
     columns: dict[str, Any] = {"cell_id": cells.to_numpy()}
-    for prefix, values in (("z", mean), ("sd", sd)):
+    for prefix, values in (("z", z.mean), ("sd", z.stddev)):
         array = values.cpu().numpy().astype(np.float64)
         columns |= {f"{prefix}_{i:03d}": array[:, i] for i in range(array.shape[1])}
-    columns["rate"] = rate.cpu().numpy().astype(np.float64)
-    columns["distortion"] = distortion.cpu().numpy().astype(np.float64)
+    for name in ("rate_z", "rate_u", "distortion"):
+        columns[name] = getattr(terms, name).cpu().numpy().astype(np.float64)
     return pd.DataFrame(columns)

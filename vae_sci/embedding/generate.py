@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
 from vae_sci.model.objective import describe
-from vae_sci.model.vae import VAE
+from vae_sci.model.vae import VAE, Generated
 from vae_sci.training.stream import read_tables
 
 N_IMAGES = 24
 
 
+@torch.no_grad()
 def generate(
     results: Path, plates: list[str], model_name: str, seed: int, device: str = "auto"
 ) -> None:
@@ -38,30 +38,32 @@ def generate(
     originals, reconstructions, records = [], [], []
     for plate, rows in cells.groupby("plate", sort=False):
         levels, visible = load_levels(model, card, results / "tiles" / f"{plate}.zarr", rows)
-        q, terms = describe(model, levels, visible)
+        number = model.plates.index(str(plate)) if plate in model.plates else -1
+        told = torch.full((len(rows),), number) if model.plates else None
+        seen, terms = describe(model, levels, visible, told)
         originals.append(model.grey_levels.to_counts(levels.cpu()).numpy())
-        reconstructions.append(predictive_mean(model, q.mean))
-        bits = terms.distortion / (terms.values * math.log(2))
-        records.append(
-            rows[["cell_id", "split"]].assign(
-                rate=terms.rate.cpu().double().numpy(), bits=bits.cpu().double().numpy()
-            )
-        )
+        made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=told)
+        reconstructions.append(expected_counts(model, made))
+        figures = {
+            name: getattr(terms, name).cpu().double().numpy()
+            for name in ("rate_z", "rate_u", "bits")
+        }
+        records.append(rows[["cell_id", "split"]].assign(**figures))
     draws = torch.Generator().manual_seed(seed)
-    z = torch.randn(N_IMAGES, card["latent_dim"], generator=draws).to(device)
+    noise = model.draw_noise(N_IMAGES, draws).share(slice(None), torch.device(device))
     folder = results / "generated" / model_name
     _write(np.concatenate(originals), folder / "originals.ome.tif", card, synthetic=False)
     _write(np.concatenate(reconstructions), folder / "reconstructions.ome.tif", card)
-    _write(predictive_mean(model, z), folder / "samples.ome.tif", card)
+    samples = model.generative(noise.z, noise=noise.u)
+    _write(expected_counts(model, samples), folder / "samples.ome.tif", card)
     table = pd.concat(records, ignore_index=True)
     table.insert(0, "row", np.arange(len(table)))
     GENERATED.write(table, folder / "cells.csv")
 
 
-@torch.no_grad()
-def predictive_mean(model: VAE, z: torch.Tensor) -> np.ndarray:
-    """E[x|z] as raw counts (N, C, H, W), uint16, rounded."""
-    levels = model.generative(z).mean.cpu().round().to(torch.int64)
+def expected_counts(model: VAE, made: Generated) -> np.ndarray:
+    """E[x | z, u] as raw counts (N, C, H, W), uint16, rounded."""
+    levels = made.p.mean.cpu().round().to(torch.int64)
     return model.grey_levels.to_counts(levels).numpy().clip(0, 65535).astype(np.uint16)
 
 

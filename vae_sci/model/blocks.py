@@ -26,6 +26,11 @@ def linear(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:
     return layer
 
 
+def bounded(x: Tensor, limit: float) -> Tensor:
+    """x where it is small, never beyond ±limit; approached smoothly, so that no gradient dies."""
+    return limit * torch.tanh(x / limit)
+
+
 class ResidualBlock(nn.Module):
     """x + f(x), f a bottleneck 1×1 → 3×3 → 3×3 → 1×1 at half the width (Child 2021, VDVAE).
 

@@ -12,7 +12,7 @@ from vae_sci.files import publish, write_json
 from vae_sci.likelihoods import GreyLevels
 from vae_sci.model.vae import VAE, Scaling
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_model(model: VAE, weights: dict[str, Any], card: dict[str, Any], folder: Path) -> None:
@@ -32,6 +32,7 @@ def save_model(model: VAE, weights: dict[str, Any], card: dict[str, Any], folder
         "size": model.size,
         "grey_levels": model.grey_levels.to_dict(),
         "scaling": model.scaling.to_dict(),
+        "plates": list(model.plates),
     }
     write_json(record | card, folder / "model.json")
 
@@ -53,6 +54,7 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[VAE, dict[str, Any]]:
             card["size"],
             GreyLevels.from_dict(card["grey_levels"]),
             Scaling.from_dict(card["scaling"]),
+            tuple(card["plates"]),
         )
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (

@@ -1,23 +1,103 @@
-"""p(x | z): from a phenotype to the parameters of a likelihood at every pixel."""
+"""p(x | z, u): from a phenotype, and what the skips tell, to the parameters of a likelihood."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_sci.model.blocks import ResidualBlock, Up, conv, linear
+from vae_sci.model.blocks import ResidualBlock, Up, bounded, conv, linear
+
+# Bounds on a skip latent's numbers, approached smoothly. A shift of 20 prior sds costs 200 nats, a
+# width of e^±5 of the prior's at most 1.1e4: enough for any signal, and nothing can overflow.
+SHIFT_MAX, LOG_RATIO_MAX, LOG_SD_MAX = 20.0, 5.0, 3.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a pass through the decoder gives.
+
+    Parameters
+    ----------
+    params : (N, outputs, H, W), raw parameters of the likelihood.
+    u : the skip latents, coarse to fine, (N, channels, h, w) each.
+    rates : KL(q(u_l | ·) ‖ p(u_l | ·)) of each, (N,), nats; 0 where u came from the prior.
+    """
+
+    params: Tensor
+    u: tuple[Tensor, ...]
+    rates: tuple[Tensor, ...]
+
+
+class SkipLatent(nn.Module):
+    """u at one resolution: the only way by which the encoder's activations reach the decoder.
+
+    The prior p(u | z, u above) is read from what is decoded so far; the posterior sees the
+    encoder's activations too, and is told **relative** to the prior (Vahdat & Kautz 2020, NVAE):
+    shift in units of the prior's sd, ratio of the two sds. So no number is divided by a small sd,
+    the KL is that of two bounded numbers, and posterior without evidence *is* the prior: one path
+    for both. At initialisation the prior is standard normal and the posterior close to it.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        # Narrow: the kinds of skip are to differ in what they let through, not in their size.
+        inner = max(width // 4, 8)
+        self.prior = conv(width, 2 * channels, 1, gain=0.0)
+        self.see = conv(2 * width, inner, 1)
+        self.think = conv(inner, inner, 3, gain=2**0.5)
+        self.tell = conv(inner, 2 * channels, 1, gain=0.1)
+        self.enter = conv(channels, width, 1, gain=0.5)
+
+    def forward(
+        self,
+        h: Tensor,
+        seen: Tensor | None,
+        kept: Tensor | None,
+        u: Tensor | None,
+        temperature: float,
+        noise: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """h (N, width, H, W) → h with u added, u, and the rate (N,), nats; see `Decoder.forward`.
+
+        seen : the encoder's activations, the shape of h. kept, noise : of this resolution.
+        """
+        mean, log_sd = self.prior(F.silu(h)).float().chunk(2, dim=1)
+        sd = bounded(log_sd, LOG_SD_MAX).exp()
+        if seen is None:
+            shift = log_ratio = torch.zeros_like(mean)
+        else:
+            told = F.silu(self.see(torch.cat([h, seen], dim=1)))
+            shift, log_ratio = self.tell(F.silu(self.think(told))).float().chunk(2, dim=1)
+            shift, log_ratio = bounded(shift, SHIFT_MAX), bounded(log_ratio, LOG_RATIO_MAX)
+            if kept is not None:
+                shift, log_ratio = shift * kept, log_ratio * kept
+        rate = (0.5 * (shift.square() + (2 * log_ratio).exp() - 1) - log_ratio).sum(dim=(1, 2, 3))
+        if u is None:
+            noise = torch.randn_like(mean) if noise is None else noise
+            u = mean + sd * (shift + temperature * log_ratio.exp() * noise)
+        return h + self.enter(u.to(h.dtype)), u, rate
 
 
 class Decoder(nn.Module):
-    """Residual convolutional decoder, the encoder's mirror.
+    """Residual convolutional decoder, the encoder's mirror, with one of three kinds of skip.
+
+    "none": z enters once, at the bottom. "latent": every block is also modulated by z (Dieng
+    2019). "ladder": moreover each resolution has a small latent map of its own, `SkipLatent`
+    (Sønderby 2016; NVAE; VDVAE): what z leaves open, such as where things lie.
 
     Parameters
     ----------
     outputs : numbers per pixel, image channels × parameters of the likelihood.
-    size, widths, depth, latent_dim : as in `Encoder`.
-    skip : "none": z enters once, at the bottom; "latent": every block is also modulated by z.
+    size, widths, depth : as in `Encoder`.
+    latent_dim : numbers that enter at the bottom: z, and one per plate where it is conditioned.
+    skip : the kind.
+    skip_channels : maps of u at each resolution, coarse to fine; resolutions beyond its end, and
+        those with 0, have none. Ladder only.
     """
 
     def __init__(
@@ -28,31 +108,94 @@ class Decoder(nn.Module):
         depth: int,
         latent_dim: int,
         skip: str,
+        skip_channels: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         coarse = widths[::-1]
-        self.bottom = (coarse[0], size // 2 ** len(widths), size // 2 ** len(widths))
+        self.halvings = len(widths)
+        self.bottom = (coarse[0], size // 2**self.halvings, size // 2**self.halvings)
         self.root = linear(latent_dim, self.bottom[0] * self.bottom[1] * self.bottom[2])
-        wire = latent_dim if skip == "latent" else None
+        wire = None if skip == "none" else latent_dim
         self.stages = nn.ModuleList(
             nn.ModuleList(ResidualBlock(width, wire) for _ in range(depth)) for width in coarse
         )
         self.ups = nn.ModuleList(Up(a, b) for a, b in itertools.pairwise(coarse))
+        self.skips = nn.ModuleDict(
+            {
+                str(level): SkipLatent(width, channels)
+                for level, (width, channels) in enumerate(zip(coarse, skip_channels, strict=False))
+                if channels and skip == "ladder"
+            }
+        )
         fine = max(coarse[-1] // 2, 8)
         self.last_up = Up(coarse[-1], fine)
         self.refine = conv(fine, fine, 3, gain=2**0.5)
         # Near zero: the first prediction is each channel's own mean and spread (see Likelihood).
         self.head = conv(fine, outputs, 1, gain=0.1)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """z (N, latent_dim) → raw parameters (N, outputs, size, size)."""
+    def latent_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """(channels, h, w) of every u, coarse to fine, for tiles of height × width pixels."""
+        found = []
+        for level, skip in self.skips.items():
+            assert isinstance(skip, SkipLatent)
+            halved = 2 ** (self.halvings - int(level))
+            found.append((skip.channels, height // halved, width // halved))
+        return found
+
+    def forward(
+        self,
+        z: Tensor,
+        skips: tuple[Tensor, ...] | None = None,
+        u: tuple[Tensor, ...] | None = None,
+        temperature: float = 1.0,
+        noise: tuple[Tensor, ...] | None = None,
+        kept: Tensor | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> Decoded:
+        """z (N, latent_dim) → raw parameters; one path for inference, sampling and forced u.
+
+        Parameters
+        ----------
+        skips : the encoder's activations, coarse to fine: u comes from its posterior. None: from
+            its prior.
+        u : forced: these are taken as they are.
+        temperature : factor on the sd with which u is drawn; 0 gives its mean.
+        noise : standard normal, the shapes of u; None: drawn here.
+        kept : (N,), bool; where false, u comes from its prior although there are skips, and its
+            rate is 0 (skip dropout, which leaves a true bound).
+        shape : (height, width) of the tiles, pixels, where it is not that of training. Skips tell
+            it by themselves.
+        """
+        if kept is not None:
+            kept = kept[:, None, None, None].to(z.dtype)
         h = self.root(z).unflatten(1, self.bottom)
+        bottom = list(self.bottom[1:])
+        if skips is not None:
+            bottom = list(skips[0].shape[2:])
+        elif shape is not None:
+            bottom = [edge // 2**self.halvings for edge in shape]
+        if bottom != list(self.bottom[1:]):
+            h = F.interpolate(h, bottom, mode="bilinear", align_corners=False)
+        used: list[Tensor] = []
+        rates: list[Tensor] = []
         for level, blocks in enumerate(self.stages):
             if level:
                 h = self.ups[level - 1](h)
+            if str(level) in self.skips:
+                place = len(used)
+                h, drawn, rate = self.skips[str(level)](
+                    h,
+                    None if skips is None else skips[level],
+                    kept,
+                    None if u is None else u[place],
+                    temperature,
+                    None if noise is None else noise[place],
+                )
+                used.append(drawn)
+                rates.append(rate)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, z)
         h = self.last_up(h)
         h = h + self.refine(F.silu(h))
         # Likelihoods run faster on image planes one after the other; here they are still few.
-        return self.head(F.silu(h).contiguous())
+        return Decoded(self.head(F.silu(h).contiguous()), tuple(used), tuple(rates))

@@ -6,9 +6,8 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
 
-from vae_sci.model.blocks import MOMENTS, Down, ResidualBlock, linear, pooled
+from vae_sci.model.blocks import MOMENTS, Down, ResidualBlock, bounded, linear, pooled
 
 # Bounds on log sd of the posterior, approached smoothly so that no gradient dies. Wider than the
 # prior by more than e is never useful, and a wild width early on would throw the decoder off.
@@ -56,16 +55,21 @@ class Encoder(nn.Module):
             # Start with log sd near −1: narrower than the prior, so that z carries signal.
             self.head.bias[latent_dim:] = 2.0
 
-    def summaries(self, x: Tensor) -> Tensor:
-        """Standardised input (N, C, H, W) → moments of itself and of all its activations."""
+    def activations(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Standardised input (N, C, H, W) → activations at every resolution, fine to coarse."""
         h = self.stem(x)
-        parts = [pooled(x)]
+        found = []
         for level, stage in enumerate(self.stages):
             if level:
                 h = self.downs[level - 1](h)
             h = stage(h)
-            parts.append(pooled(h))
-        return torch.cat(parts, dim=1)
+            found.append(h)
+        return tuple(found)
+
+    @staticmethod
+    def summaries(x: Tensor, activations: tuple[Tensor, ...]) -> Tensor:
+        """Moments over space of the input and of its activations, (N, summaries)."""
+        return torch.cat([pooled(part) for part in (x, *activations)], dim=1)
 
     @torch.no_grad()
     def standardize_summaries(self, x: Tensor) -> None:
@@ -74,18 +78,16 @@ class Encoder(nn.Module):
         Their differences between cells are small beside their means; without this the head learns
         texture more slowly (docs/decisions.md). Data-dependent start: Salimans & Kingma 2016.
         """
-        summaries = self.summaries(x)
+        summaries = self.summaries(x, self.activations(x))
         self.centre.copy_(summaries.mean(dim=0))
         self.spread.copy_(summaries.std(dim=0, unbiased=False).clamp(min=1e-3))
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised input (N, C, H, W) → mean and sd of q(z|x), (N, latent_dim), float32."""
-        summaries = (self.summaries(x) - self.centre) / self.spread
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Standardised input (N, C, H, W) → mean and sd of q(z|x), (N, latent_dim), float32, and
+        the activations at every resolution, coarse to fine, as the decoder takes them."""
+        activations = self.activations(x)
+        summaries = (self.summaries(x, activations) - self.centre) / self.spread
         mean, log_sd = self.head(summaries).float().chunk(2, dim=1)
         half = (LOG_SD_MAX - LOG_SD_MIN) / 2
-        log_sd = LOG_SD_MIN + half * (1 + torch.tanh(log_sd / half))
-        return mean, log_sd.exp()
-
-    def forward(self, x: Tensor) -> Normal:
-        """Standardised input (N, C, H, W) → q(z|x) with mean and sd (N, latent_dim)."""
-        return Normal(*self.moments(x), validate_args=False)
+        log_sd = LOG_SD_MIN + half + bounded(log_sd, half)
+        return mean, log_sd.exp(), activations[::-1]

@@ -1,7 +1,8 @@
-"""The ELBO and its two terms: the only place where beta lives."""
+"""The ELBO and its terms: the only place where beta lives."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,26 +10,65 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn import functional
 
-from vae_sci.likelihoods import LevelDistribution
-from vae_sci.model.vae import VAE
+from vae_sci.model.vae import VAE, Generated, Noise, Posterior
 
 TEMPERATURE = 0.2  # of the similarities in `view_loss`
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Distortion and rate of each tile, (N,), nats; their sum is minus the ELBO.
+    """Distortion and rates of each tile, nats; distortion + rate_z + rate_u is minus the ELBO.
 
-    `values` (N,) is how many values (pixels × channels) the distortion sums over.
+    Parameters
+    ----------
+    distortion : (N,), −log p(x | z, u).
+    dimensions : (N, latent_dim), KL(q(z|x) ‖ p(z)) of every dimension of z.
+    levels : (N, skip latents), KL(q(u_l | ·) ‖ p(u_l | ·)), coarse to fine.
+    values : (N,), how many values (pixels × channels) the distortion sums over.
     """
 
     distortion: Tensor
-    rate: Tensor
+    dimensions: Tensor
+    levels: Tensor
     values: Tensor
 
-    def loss(self, beta: float) -> Tensor:
-        """distortion + beta · rate, mean over tiles, nats per tile (Higgins 2017; beta 1: ELBO)."""
-        return (self.distortion + beta * self.rate).mean()
+    @property
+    def rate_z(self) -> Tensor:
+        """(N,), nats."""
+        return self.dimensions.sum(dim=1)
+
+    @property
+    def rate_u(self) -> Tensor:
+        """(N,), nats, of all skip latents together."""
+        return self.levels.sum(dim=1)
+
+    @property
+    def bound(self) -> Tensor:
+        """(N,), nats: minus the ELBO, an upper bound on −log p(x), all rates counted."""
+        return self.distortion + self.rate_z + self.rate_u
+
+    @property
+    def bits(self) -> Tensor:
+        """(N,), the bound in bits per pixel and channel."""
+        return self.bound / (self.values * math.log(2))
+
+    def loss(
+        self,
+        beta: float,
+        beta_skips: float,
+        free_bits: float = 0.0,
+        capacity: float | None = None,
+    ) -> Tensor:
+        """distortion + beta · rate_z + beta_skips · rate_u, mean over tiles, nats per tile.
+
+        Higgins 2017; both 1: the ELBO. free_bits: nats that each dimension of z may carry, on
+        average over the batch, at no cost (Kingma 2016, IAF). capacity: nats that z is to carry,
+        beta then weighs how far the rate is from them, to either side (Burgess 2018).
+        """
+        rate_z = self.dimensions.mean(dim=0).clamp(min=free_bits).sum()
+        if capacity is not None:
+            rate_z = (rate_z - capacity).abs()
+        return self.distortion.mean() + beta * rate_z + beta_skips * self.rate_u.mean()
 
 
 def gaussian_rate(q: Normal) -> Tensor:
@@ -52,19 +92,40 @@ def view_loss(means: Tensor, view_means: Tensor) -> Tensor:
     return 0.5 * (forward + functional.cross_entropy(similarity.T, partner))
 
 
-def score(q: Normal, p: LevelDistribution, levels: Tensor, visible: Tensor | None = None) -> Terms:
+def score(q: Normal, made: Generated, levels: Tensor, visible: Tensor | None = None) -> Terms:
     """Score a batch: levels (N, C, H, W); pixels not `visible` (N, 1, H, W) count for nothing."""
-    nats = -p.log_prob(levels)
+    nats = -made.p.log_prob(levels)
     if visible is None:
         values = torch.full((len(levels),), float(levels[0].numel()), device=nats.device)
     else:
         nats = torch.where(visible, nats, 0.0)
         values = visible.sum(dim=(1, 2, 3)) * float(levels.shape[1])
-    return Terms(nats.sum(dim=(1, 2, 3)), gaussian_rate(q).sum(dim=1), values)
+    dimensions = gaussian_rate(q)
+    rates = torch.stack([dimensions.new_zeros(len(levels)), *made.rates], dim=1)[:, 1:]
+    return Terms(nats.sum(dim=(1, 2, 3)), dimensions, rates, values)
 
 
 @torch.no_grad()
-def describe(model: VAE, levels: Tensor, visible: Tensor | None = None) -> tuple[Normal, Terms]:
-    """q(z|x) of each tile, and its terms with the distortion at the posterior mean: no chance."""
-    q = model.inference(levels, visible)
-    return q, score(q, model.generative(q.mean), levels, visible)
+def describe(
+    model: VAE, levels: Tensor, visible: Tensor | None = None, plate: Tensor | None = None
+) -> tuple[Posterior, Terms]:
+    """q(z|x) of each tile, and its terms with the distortion at the posterior means of z and u:
+    no chance. plate (N,): as in `VAE.generative`."""
+    seen = model.inference(levels, visible)
+    made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=plate)
+    return seen, score(seen.z, made, levels, visible)
+
+
+@torch.no_grad()
+def bound(
+    model: VAE,
+    levels: Tensor,
+    visible: Tensor | None,
+    noise: Noise,
+    plate: Tensor | None = None,
+) -> tuple[Posterior, Terms]:
+    """q(z|x) of each tile, and its terms at one draw of z and u: their sum is a true bound."""
+    seen = model.inference(levels, visible)
+    z = seen.z.mean + seen.z.stddev * noise.z
+    made = model.generative(z, seen.skips, noise=noise.u, plate=plate)
+    return seen, score(seen.z, made, levels, visible)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,50 @@ class Scaling:
         return cls(**{name: tuple(numbers) for name, numbers in values.items()})
 
 
+@dataclass(frozen=True)
+class Posterior:
+    """What the encoder makes of a batch.
+
+    Parameters
+    ----------
+    z : q(z|x), mean and sd (N, latent_dim).
+    skips : its activations, coarse to fine, from which the decoder reads q(u|x, z).
+    """
+
+    z: Normal
+    skips: tuple[Tensor, ...]
+
+
+# Tuples, not frozen dataclasses: Lightning Fabric rebuilds what passes through a wrapped model.
+class Generated(NamedTuple):
+    """What the decoder makes of a batch.
+
+    Parameters
+    ----------
+    p : p(x | z, u) over levels (N, C, H, W).
+    u, rates : the skip latents and the rate (N,), nats, of each: see `Decoded`.
+    """
+
+    p: LevelDistribution
+    u: tuple[Tensor, ...]
+    rates: tuple[Tensor, ...]
+
+
+class Noise(NamedTuple):
+    """Standard normal numbers with which z (N, latent_dim) and each u (its shape) are drawn."""
+
+    z: Tensor
+    u: tuple[Tensor, ...]
+
+    def share(self, rows: slice, device: torch.device) -> Noise:
+        """Those of some tiles, on `device`."""
+        return Noise(self.z[rows].to(device), tuple(part[rows].to(device) for part in self.u))
+
+
 class VAE(nn.Module):
     """A variational autoencoder over tiles of grey levels (Kingma & Welling 2014).
+
+    `plates` are the plates that the decoder is told apart, where it is conditioned on them.
 
     Raises
     ------
@@ -52,7 +94,12 @@ class VAE(nn.Module):
     root_sd: Tensor
 
     def __init__(
-        self, settings: ModelSettings, size: int, grey_levels: GreyLevels, scaling: Scaling
+        self,
+        settings: ModelSettings,
+        size: int,
+        grey_levels: GreyLevels,
+        scaling: Scaling,
+        plates: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         halvings = len(settings.widths)
@@ -66,6 +113,7 @@ class VAE(nn.Module):
             )
         self.settings, self.size, self.scaling = settings, size, scaling
         self.grey_levels = grey_levels
+        self.plates = plates if "plate" in settings.decoder.condition else ()
         chosen = settings.likelihood
         options: dict[str, dict[str, Any]] = {
             "logistic_mixture": {"components": chosen.components},
@@ -74,11 +122,16 @@ class VAE(nn.Module):
         self.likelihood = make_likelihood(
             chosen.name, grey_levels, scaling.mean, scaling.sd, **options[chosen.name]
         )
-        shape = (settings.widths, settings.depth, settings.latent_dim)
         channels = grey_levels.n_channels
-        self.encoder = Encoder(channels, *shape)
+        self.encoder = Encoder(channels, settings.widths, settings.depth, settings.latent_dim)
         self.decoder = Decoder(
-            channels * self.likelihood.n_params, size, *shape, skip=settings.decoder.skip
+            channels * self.likelihood.n_params,
+            size,
+            settings.widths,
+            settings.depth,
+            settings.latent_dim + len(self.plates),
+            settings.decoder.skip,
+            settings.decoder.skip_channels,
         )
         # Convolutions run faster on pixels with their features side by side (docs/decisions.md).
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,16 +147,47 @@ class VAE(nn.Module):
             x = torch.where(visible, x, 0.0)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def inference(self, levels: Tensor, visible: Tensor | None = None) -> Normal:
-        """Levels (N, C, H, W), integers → q(z|x) with mean and sd (N, latent_dim).
+    def inference(self, levels: Tensor, visible: Tensor | None = None) -> Posterior:
+        """Levels (N, C, H, W), integers → the posterior of z, and what the skips see.
 
         `visible` (N, 1, H, W), bool: pixels that the model may see.
         """
-        return self.encoder(self.standardized(levels, visible))
+        mean, sd, skips = self.encoder(self.standardized(levels, visible))
+        return Posterior(Normal(mean, sd, validate_args=False), skips)
 
-    def generative(self, z: Tensor) -> LevelDistribution:
-        """z (N, latent_dim) → p(x|z), a distribution over levels (N, C, H, W)."""
-        return self.likelihood(self.decoder(z))
+    def generative(
+        self,
+        z: Tensor,
+        skips: tuple[Tensor, ...] | None = None,
+        u: tuple[Tensor, ...] | None = None,
+        temperature: float = 1.0,
+        noise: tuple[Tensor, ...] | None = None,
+        kept: Tensor | None = None,
+        plate: Tensor | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> Generated:
+        """z (N, latent_dim) → p(x | z, u), a distribution over levels (N, C, H, W).
+
+        With `skips`, u comes from its posterior, without from its prior, with `u` it is forced:
+        `Decoder.forward` tells of these and the other arguments. plate (N,), index into `plates`,
+        −1 for any other plate; left out: that of none.
+        """
+        if self.plates:
+            told = torch.zeros(len(z), len(self.plates) + 1, device=z.device, dtype=z.dtype)
+            if plate is not None:
+                told.scatter_(1, plate.to(z.device)[:, None] % (len(self.plates) + 1), 1.0)
+            z = torch.cat([z, told[:, :-1]], dim=1)
+        made = self.decoder(z, skips, u, temperature, noise, kept, shape)
+        return Generated(self.likelihood(made.params), made.u, made.rates)
+
+    def draw_noise(
+        self, n: int, generator: torch.Generator, shape: tuple[int, int] | None = None
+    ) -> Noise:
+        """Noise for n tiles of `shape` (height, width; left out: as in training), on the CPU."""
+        height, width = shape or (self.size, self.size)
+        shapes = [(self.settings.latent_dim,), *self.decoder.latent_shapes(height, width)]
+        z, *u = (torch.randn(n, *one, generator=generator) for one in shapes)
+        return Noise(z, tuple(u))
 
     def forward(
         self,
@@ -111,18 +195,25 @@ class VAE(nn.Module):
         visible: Tensor | None,
         view: Tensor,
         view_visible: Tensor | None,
-        noise: Tensor,
-    ) -> tuple[Normal, LevelDistribution, Normal]:
-        """What a training step needs: q(z|x), p(x|z) at one draw of z, and q(z|x') of a second
-        view x' of the same cells (the same shapes).
+        noise: Noise,
+        kept: Tensor | None = None,
+        plate: Tensor | None = None,
+    ) -> tuple[Normal, Generated, Normal]:
+        """What a training step needs: q(z|x), p(x|z, u) at one draw of z and u, and q(z|x') of a
+        second view x' of the same cells (the same shapes).
 
-        noise (N, latent_dim), standard normal, is what z is drawn with (Kingma & Welling 2014).
+        `noise` is what z and u are drawn with (Kingma & Welling 2014); `kept` (N,), bool, which
+        tiles keep their skips (skip dropout).
         """
         both = torch.cat(
             [self.standardized(levels, visible), self.standardized(view, view_visible)]
         )
-        means, sds = (part.chunk(2) for part in self.encoder.moments(both))
+        n = len(levels)
+        mean, sd, skips = self.encoder(both)
         q, q_view = (
-            Normal(mean, sd, validate_args=False) for mean, sd in zip(means, sds, strict=True)
+            Normal(m, s, validate_args=False)
+            for m, s in zip(mean.split(n), sd.split(n), strict=True)
         )
-        return q, self.generative(q.mean + q.stddev * noise), q_view
+        z = q.mean + q.stddev * noise.z
+        own = tuple(part[:n] for part in skips)
+        return q, self.generative(z, own, None, 1.0, noise.u, kept, plate), q_view

@@ -32,7 +32,16 @@ log = logging.getLogger("vae_sci")
 QUALITY = ("saturated", "autocorrelation", "focus")
 """Columns of the tile table that say whether to believe a cell; carried into `CELLS`."""
 
-_MADE_HERE = ("cluster", "umap_1", "umap_2", "rate", "distortion", "novelty", "normalized_by")
+_MADE_HERE = (
+    "cluster",
+    "umap_1",
+    "umap_2",
+    "rate_z",
+    "rate_u",
+    "distortion",
+    "novelty",
+    "normalized_by",
+)
 _STEPS = 6
 
 

@@ -9,12 +9,12 @@ from vae_sci.report.style import BLUE, FAINT, VERMILLION, Picture, canvas, finis
 
 # title, axis label, training column, validation column, logarithmic
 _PANELS = (
-    ("Distortion", "bits per pixel and channel", "train_bits", "validation_bits", False),
-    ("Rate of z", "nats per tile", "train_rate", "validation_rate", False),
+    ("Bound", "bits per pixel and channel", "train_bits", "validation_bits", False),
+    ("Rate of z", "nats per tile", "train_rate_z", "validation_rate_z", False),
+    ("Rate of the skips, u", "nats per tile", "train_rate_u", "validation_rate_u", False),
     ("View loss", "nats", "train_view_loss", None, False),
     ("Active units of z", "dimensions", "active_units", None, False),
     ("Weight of the rate, β", "no unit", "beta", None, False),
-    ("Learning rate", "no unit", "learning_rate", None, True),
     ("Speed", "tiles per second", "tiles_per_second", None, False),
     ("Waiting for data", "share of the time", "data_wait", None, False),
     ("Skipped steps", "optimiser steps", "skipped_steps", None, False),
@@ -22,7 +22,7 @@ _PANELS = (
 
 
 def training(history: pd.DataFrame, latent_dim: int) -> Picture:
-    """Distortion, rate, active units and the course of the schedule over the epochs."""
+    """The bound, its rates, active units and the course of the schedule over the epochs."""
     figure = canvas(8.0, 5.4)
     epochs = history["epoch"].to_numpy(dtype=float)
     marker = "o" if len(epochs) < 30 else ""
@@ -50,7 +50,7 @@ def training(history: pd.DataFrame, latent_dim: int) -> Picture:
         elif min(values.min(), 0) == 0 and validation is None:
             axis.set_ylim(0, max(values.max(), 1e-12) * 1.12)
         axis.yaxis.set_major_formatter(FuncFormatter(number))
-    units, waiting, skipped = axes[3], axes[7], axes[8]
+    units, waiting, skipped = axes[4], axes[7], axes[8]
     units.axhline(latent_dim, color=FAINT, linestyle=":", linewidth=1)
     units.set_ylim(0, latent_dim * 1.18)
     units.text(epochs[0], latent_dim * 1.03, f"all {latent_dim}", color=FAINT, fontsize=6.5)
@@ -63,8 +63,10 @@ def training(history: pd.DataFrame, latent_dim: int) -> Picture:
     return finish(
         figure,
         "The model's fit while it was trained",
-        f"Epochs: {len(history)}. Distortion is −log p(x|z) on raw grey levels; rate is "
-        "KL(q(z|x) ‖ p(z)); β weighs it in the loss. View loss: how badly two mirrored, turned, "
-        "shifted views of a cell find each other by z among the batch's cells.",
+        f"Epochs: {len(history)}. The bound is distortion, −log p(x|z, u) on raw grey "
+        "levels, and both rates; in training, skips of some tiles are dropped, of validation tiles "
+        "none. The rate of z is KL(q(z|x) ‖ p(z)); β weighs it in the loss. View loss: how badly "
+        "two mirrored, turned, shifted views of a cell find each other by z among the batch's "
+        "cells.",
         legend=axes[0].get_lines(),
     )

@@ -41,7 +41,7 @@ _PLATES = 30
 _LARGE, _SMALL = 5.0, 1.5  # side of a panel, inches
 _QUALITY = (
     ("distortion", "Distortion", "nats per tile"),
-    ("rate", "Rate of z", "nats"),
+    ("rate_z", "Rate of z", "nats"),
     ("novelty", "Novelty", "percentile of validation cells"),
     ("autocorrelation", "Pixel autocorrelation", "no unit; below about 0.7: noise"),
     ("focus", "Focus", "no unit; low: blurred"),
@@ -221,7 +221,7 @@ def by_cluster(cells: pd.DataFrame, seed: int) -> Picture:
 def by_quality(cells: pd.DataFrame, tiles: pd.DataFrame, seed: int) -> Picture:
     """The map by how well the model describes a cell, and by the quality of its tile."""
     quality = tiles[["cell_id", "autocorrelation", "focus", "saturated"]]
-    joined = cells[["cell_id", "umap_1", "umap_2", "distortion", "rate", "novelty"]].merge(
+    joined = cells[["cell_id", "umap_1", "umap_2", "distortion", "rate_z", "novelty"]].merge(
         quality, on="cell_id", how="left"
     )
     return _by_values(joined, _QUALITY, "The cells by figures of quality", seed)

@@ -25,7 +25,7 @@ from vae_sci.files import exclusive
 from vae_sci.likelihoods import bits_per_pixel
 from vae_sci.model.checkpoint import save_model
 from vae_sci.model.device import count_devices, pick_device
-from vae_sci.model.objective import Terms, describe, score, view_loss
+from vae_sci.model.objective import Terms, bound, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
 from vae_sci.training import ema, schedule
@@ -120,7 +120,8 @@ def _fit(
     grey_levels, scaling = measure(open_stream(results, plates), stream)
 
     torch.manual_seed(seed)
-    model = VAE(settings, int(about["size"]), grey_levels, scaling)
+    names = tuple(source.plate for source in stream.sources)
+    model = VAE(settings, int(about["size"]), grey_levels, scaling, names)
     first = next(stream.shuffled(FIRST_TILES, (seed,)))
     model.encoder.standardize_summaries(
         model.standardized(*_to_device(first, grey_levels, stream, torch.device("cpu")))
@@ -154,7 +155,7 @@ def _fit(
     for epoch in range(len(history), training.epochs):
         # Seeded by epoch, so that a resumed run draws what an unbroken one would have drawn; and
         # drawn for the global batch, of which each process takes its share.
-        random_z = torch.Generator().manual_seed(_mix(seed, epoch, 0))
+        random_noise = torch.Generator().manual_seed(_mix(seed, epoch, 0))
         random_moves = torch.Generator().manual_seed(_mix(seed, epoch, 1000))
         meter = _Meter()
         batches = stream.shuffled(
@@ -164,7 +165,10 @@ def _fit(
             with meter.waiting():
                 batch = next(batches)
             rate_now = schedule.learning_rate(step, total, training.learning_rate, training.warmup)
-            beta_now = schedule.beta(step, total, training.beta, training.beta_warmup)
+            beta, beta_skips = (
+                schedule.beta(step, total, final, training.beta_warmup)
+                for final in (training.beta, training.beta_skips)
+            )
             for group in optimizer.param_groups:
                 group["lr"] = rate_now
             levels, visible = _to_device(batch, grey_levels, stream, fabric.device)
@@ -173,11 +177,21 @@ def _fit(
             )
             view, view_visible = _augment(levels, visible, view_moves)
             levels, visible = _augment(levels, visible, moves)
-            noise = torch.randn(n_global, settings.latent_dim, generator=random_z)[share]
-            q, p, q_view = wrapped(levels, visible, view, view_visible, noise.to(fabric.device))
-            terms = score(q, p, levels, visible)
+            noise = model.draw_noise(n_global, random_noise)
+            kept = torch.rand(n_global, generator=random_noise)[share] >= training.skip_dropout
+            q, made, q_view = wrapped(
+                levels,
+                visible,
+                view,
+                view_visible,
+                noise.share(share, fabric.device),
+                kept.to(fabric.device),
+                plate_numbers(model, stream, batch),
+            )
+            terms = score(q, made, levels, visible)
             apart = view_loss(*(_gathered(d.mean, fabric) for d in (q, q_view)))
-            nats = terms.loss(beta_now) + training.view_weight * apart
+            elbo = terms.loss(beta, beta_skips, training.free_bits, training.capacity)
+            nats = elbo + training.view_weight * apart
             loss = nats / terms.values.mean()
             optimizer.zero_grad()
             fabric.backward(loss)
@@ -186,20 +200,20 @@ def _fit(
                 in_a_row = 0
                 optimizer.step()
                 ema.update(average, model, training.ema, step)
-                meter.add(terms, beta_now, float(apart.detach()))
+                meter.add(terms, float(nats.detach()), float(apart.detach()))
             else:
                 in_a_row += 1
                 meter.skipped += 1
                 if in_a_row > SKIPS_ALLOWED:
-                    raise _not_finite(settings, p, levels, batch, stream, results, about)
+                    raise _not_finite(settings, made.p, levels, batch, stream, results, about)
             if on_step and fabric.is_global_zero:
-                on_step(step + 1, total, meter.now() | {"epoch": epoch + 1, "beta": beta_now})
+                on_step(step + 1, total, meter.now() | {"epoch": epoch + 1})
         batches.close()  # type: ignore[attr-defined]
         meter.sum_over(fabric)
         row: dict[str, float] = {
             "epoch": epoch + 1,
             "step": (epoch + 1) * per_epoch,
-            "beta": beta_now,
+            "beta": beta,
             "learning_rate": rate_now,
             **meter.epoch(),
             **validate(average, watched, training.batch_size),
@@ -241,37 +255,51 @@ def _fit(
 
 
 def validate(model: VAE, stream: TileStream, batch_size: int) -> dict[str, float]:
-    """Distortion, rate and bits on held-out tiles, z drawn with a fixed seed; NaN if none."""
+    """Distortion, rates and bits on held-out tiles, z and u drawn with a fixed seed; NaN if none.
+
+    No skip is dropped: the bits are a true bound on what the model needs for a tile.
+    """
+    names = ("distortion", "rate_z", "rate_u", "bits")
     if stream.n_tiles == 0:
-        return {"validation_distortion": math.nan, "validation_rate": math.nan,
-                "validation_bits": math.nan, "active_units": 0}  # fmt: skip
+        return {f"validation_{name}": math.nan for name in names} | {"active_units": 0}
     device = next(model.parameters()).device
-    noise = torch.Generator().manual_seed(0)
+    random_noise = torch.Generator().manual_seed(0)
     meter, means = _Meter(), []
-    with torch.no_grad():
-        for batch in stream.in_order(batch_size):
-            levels, visible = _to_device(batch, model.grey_levels, stream, device)
-            q = model.inference(levels, visible)
-            z = q.mean + q.stddev * torch.randn(q.mean.shape, generator=noise).to(device)
-            meter.add(score(q, model.generative(z), levels, visible), 1.0)
-            means.append(q.mean.cpu())
-    measured = meter.epoch()
-    return {
-        "validation_distortion": measured["train_distortion"],
-        "validation_rate": measured["train_rate"],
-        "validation_bits": measured["train_bits"],
-        "active_units": int((torch.cat(means).var(dim=0, unbiased=False) > ACTIVE).sum()),
+    for batch in stream.in_order(batch_size):
+        levels, visible = _to_device(batch, model.grey_levels, stream, device)
+        noise = model.draw_noise(len(levels), random_noise).share(slice(None), device)
+        plate = plate_numbers(model, stream, batch)
+        seen, terms = bound(model, levels, visible, noise, plate)
+        meter.add(terms)
+        means.append(seen.z.mean.cpu())
+    now = meter.now()
+    return {f"validation_{name}": now[name] for name in names} | {
+        "active_units": int((torch.cat(means).var(dim=0, unbiased=False) > ACTIVE).sum())
     }
 
 
+def plate_numbers(model: VAE, stream: TileStream, batch: Batch) -> Tensor | None:
+    """Index (N,) of each tile's plate among those that the decoder is told apart, −1: none."""
+    if not model.plates:
+        return None
+    known = {name: number for number, name in enumerate(model.plates)}
+    own = np.array([known.get(source.plate, -1) for source in stream.sources])
+    return torch.from_numpy(own[batch.plate])
+
+
 def novelty_reference(model: VAE, stream: TileStream) -> list[float]:
-    """Percentiles 0, 1, …, 100 of rate + distortion over the tiles of `stream`, nats."""
+    """Percentiles 0, 1, …, 100 of distortion and rates over the tiles of `stream`, nats."""
     device = next(model.parameters()).device
     costs = []
     for batch in stream.in_order(256):
-        _, terms = describe(model, *_to_device(batch, model.grey_levels, stream, device))
-        costs.append((terms.distortion + terms.rate).cpu().numpy())
+        levels, visible = _to_device(batch, model.grey_levels, stream, device)
+        _, terms = describe(model, levels, visible, plate_numbers(model, stream, batch))
+        costs.append(terms.bound.cpu().numpy())
     return np.percentile(np.concatenate(costs), np.arange(101)).tolist()
+
+
+_MEANS = ("distortion", "rate_z", "rate_u", "loss", "view_loss")
+_SUMMED = (*_MEANS, "values", "tiles")
 
 
 class _Meter:
@@ -279,8 +307,8 @@ class _Meter:
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.wait = self.tiles = self.steps = self.skipped = 0.0
-        self.distortion = self.rate = self.loss = self.values = self.view_loss = 0.0
+        self.wait = self.skipped = 0.0
+        self.sums = dict.fromkeys(_SUMMED, 0.0)
 
     def waiting(self) -> _Meter:
         return self
@@ -291,48 +319,39 @@ class _Meter:
     def __exit__(self, *_: object) -> None:
         self.wait += time.perf_counter() - self.began
 
-    def add(self, terms: Terms, beta: float, view_loss: float = 0.0) -> None:
-        distortion = float(terms.distortion.detach().sum())
-        rate = float(terms.rate.detach().sum())
-        self.distortion += distortion
-        self.rate += rate
-        self.loss += distortion + beta * rate
-        self.values += float(terms.values.sum())
-        self.tiles += len(terms.rate)
-        self.view_loss += view_loss * len(terms.rate)
+    def add(self, terms: Terms, loss: float = 0.0, view_loss: float = 0.0) -> None:
+        """Count a batch; loss and view_loss are means over its tiles."""
+        n = len(terms.distortion)
+        nats = (terms.distortion, terms.rate_z, terms.rate_u)
+        sums = [float(part.detach().sum()) for part in (*nats, terms.values)]
+        numbers = (*sums[:3], loss * n, view_loss * n, sums[3], n)
+        for name, number in zip(_SUMMED, numbers, strict=True):
+            self.sums[name] += number
 
     def sum_over(self, fabric: Any) -> None:
         """Add up what all processes saw: each has its share of every batch."""
-        names = ("distortion", "rate", "loss", "values", "tiles", "view_loss")
-        own = torch.tensor([float(getattr(self, name)) for name in names], dtype=torch.float64)
-        for name, total in zip(
-            names, fabric.all_reduce(own, reduce_op="sum").tolist(), strict=True
-        ):
-            setattr(self, name, total)
+        own = torch.tensor(list(self.sums.values()), dtype=torch.float64)
+        total = fabric.all_reduce(own, reduce_op="sum").tolist()
+        self.sums = dict(zip(_SUMMED, total, strict=True))
 
     def now(self) -> dict[str, float]:
         """What a progress bar shows: means over the epoch so far."""
-        n, seconds = max(1.0, self.tiles), time.perf_counter() - self.start
-        return {
-            "loss": self.loss / n,
-            "distortion": self.distortion / n,
-            "rate": self.rate / n,
-            "view_loss": self.view_loss / n,
-            "bits": bits_per_pixel(self.distortion, int(max(1.0, self.values))),
-            "tiles_per_second": self.tiles / seconds,
+        n, seconds = max(1.0, self.sums["tiles"]), time.perf_counter() - self.start
+        means = {name: self.sums[name] / n for name in _MEANS}
+        nats = sum(self.sums[name] for name in ("distortion", "rate_z", "rate_u"))
+        values = int(max(1.0, self.sums["values"]))
+        return means | {
+            "bits": bits_per_pixel(nats, values),
+            "tiles_per_second": self.sums["tiles"] / seconds,
             "data_wait": self.wait / seconds,
         }
 
     def epoch(self) -> dict[str, float]:
         """The same under the names of the contract HISTORY."""
         now = self.now()
-        names = ("loss", "distortion", "rate", "bits", "view_loss")
-        measured = {f"train_{name}": now[name] for name in names}
-        return measured | {
-            "skipped_steps": self.skipped,
-            "tiles_per_second": now["tiles_per_second"],
-            "data_wait": now["data_wait"],
-        }
+        own = ("tiles_per_second", "data_wait")
+        measured = {f"train_{name}": value for name, value in now.items() if name not in own}
+        return measured | {name: now[name] for name in own} | {"skipped_steps": self.skipped}
 
 
 def _gathered(means: Tensor, fabric: Any) -> Tensor:
