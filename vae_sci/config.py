@@ -191,6 +191,17 @@ class TrainingSettings(Room):
         description="nats per nat of the view loss, which asks that z tell a cell's mirrored, "
         "turned and shifted view from other cells; 0: the plain ELBO",
     )
+    consistency: float = Field(
+        0.0,
+        ge=0,
+        description="nats per nat of KL(q(z|view) || q(z|tile)): a cell's view is to have the same "
+        "posterior; 0: not asked for",
+    )
+    any_angle: bool = Field(
+        False,
+        description="tiles whose skips are dropped are shown to the encoder on a central disc, "
+        "their view turned by any angle; false: mirror, quarter turns and shifts alone",
+    )
     ema: float = Field(
         0.995, ge=0, lt=1, description="decay per step of the averaged weights that are published"
     )
