@@ -27,6 +27,7 @@ ORDER = [
     "model",
     "training",
     "embedding",
+    "diagnostics",
     "phenotypes",
     "report",
     "query",
