@@ -51,9 +51,8 @@ from vae_sci.diagnostics.sharpness import (
 )
 from vae_sci.errors import InputError, VaeSciError
 from vae_sci.files import publish, write_json
-from vae_sci.likelihoods import bits_per_pixel
 from vae_sci.model.checkpoint import load_model
-from vae_sci.model.objective import gaussian_rate
+from vae_sci.model.objective import Terms, bound, score
 from vae_sci.model.vae import VAE
 from vae_sci.phenotypes.make import versions
 from vae_sci.tiles.make import make_tiles
@@ -228,39 +227,37 @@ def sharpness(images: Array, clean: Array) -> dict[str, Any]:
 
 @torch.no_grad()
 def reconstruct(model: VAE, counts: Array, seed: int) -> tuple[Array, Array, dict[str, Any]]:
-    """Reconstructions of tiles (N, C, H, W): at the posterior mean, and from the mean of z with
-    the skips' latents drawn from their prior; and the bound, at draws from the posterior.
+    """Reconstructions of tiles (N, C, H, W), and the bound at draws from the posterior.
+
+    The first are at the posterior means, the second at the mean of z with the skips' latents drawn
+    from their prior.
     """
     device = next(model.parameters()).device
-    torch.manual_seed(seed)
-    whole, z_only = [], []
-    distortion = z_distortion = rate_z = 0.0
-    rate_skips: list[float] = []
+    draws = torch.Generator().manual_seed(seed)
+    whole, z_only, terms, z_terms = [], [], [], []
     for start in range(0, len(counts), BATCH):
         levels = model.grey_levels.to_steps(counts[start : start + BATCH]).to(device)
-        posterior = model.inference(levels, None)
-        z = posterior.z.mean
+        noise = model.draw_noise(len(levels), draws).share(slice(None), device)
+        seen, found = bound(model, levels, None, noise)
+        terms.append(found)
+        z = seen.z.mean + seen.z.stddev * noise.z
+        z_terms.append(score(seen.z, model.generative(z, noise=noise.u), levels))
         for kept, made in (
-            (whole, model.generative(z, skips=posterior.skips, temperature=0.0)),
-            (z_only, model.generative(z)),
+            (whole, model.generative(seen.z.mean, seen.skips, temperature=0.0)),
+            (z_only, model.generative(seen.z.mean, noise=noise.u)),
         ):
             kept.append(model.grey_levels.to_counts(made.p.mean.double().cpu()).numpy())
-        z = posterior.z.sample()
-        drawn = model.generative(z, skips=posterior.skips)
-        distortion -= float(drawn.p.log_prob(levels).double().sum())
-        z_distortion -= float(model.generative(z).p.log_prob(levels).double().sum())
-        rate_z += float(gaussian_rate(posterior.z).double().sum())
-        rates = [float(rate.double().sum()) for rate in drawn.rates]
-        rate_skips = [a + b for a, b in zip(rate_skips or [0.0] * len(rates), rates, strict=True)]
-    rate = rate_z + sum(rate_skips)
-    n = len(counts)
+
+    def mean(parts: list[Terms], name: str) -> float:
+        return float(torch.cat([getattr(part, name) for part in parts]).double().mean())
+
     about = {
-        "bits_per_pixel_and_channel": bits_per_pixel(distortion + rate, counts.size),
-        "distortion_nats_per_tile": distortion / n,
-        "rate_nats_per_tile": rate / n,
-        "rate_z_nats_per_tile": rate_z / n,
-        "rate_skips_nats_per_tile": [r / n for r in rate_skips],
-        "z_only_bits_per_pixel_and_channel": bits_per_pixel(z_distortion + rate_z, counts.size),
+        "bits_per_pixel_and_channel": mean(terms, "bits"),
+        "distortion_nats_per_tile": mean(terms, "distortion"),
+        "rate_nats_per_tile": mean(terms, "rate_z") + mean(terms, "rate_u"),
+        "rate_z_nats_per_tile": mean(terms, "rate_z"),
+        "rate_skips_nats_per_tile": torch.cat([t.levels for t in terms]).mean(dim=0).tolist(),
+        "z_only_bits_per_pixel_and_channel": mean(z_terms, "bits"),
     }
     return np.concatenate(whole), np.concatenate(z_only), about
 
@@ -516,9 +513,11 @@ def draw(report: dict[str, Any], comparison: Comparison, path: Path) -> None:
             enlarged = np.kron(plane[zoom], np.ones((2, 2)))
             line += [np.dstack([i] * 3) for i in (stitched(plane, square), enlarged)]
     with drawing():
-        figure = canvas(7.2, 1.15 * len(rows) + 2.6)
-        grid, curves = figure.subplots(2, 1, height_ratios=[1.15 * len(rows), 2.6])
         picture = mosaic(pictures, column_breaks=(2, 4))
+        # What the names leave of 7.2 inches is the pictures' width.
+        tall = 5.9 * picture.image.shape[0] / picture.image.shape[1]
+        figure = canvas(7.2, tall + 2.7)
+        grid, curves = figure.subplots(2, 1, height_ratios=[tall, 2.2])
         show(grid, picture)
         grid.set_yticks(picture.centres[1], list(rows))
         titles = [f"structure {n // 2}" if n % 2 == 0 else "one tile, ×2" for n in range(6)]
@@ -548,7 +547,9 @@ def draw(report: dict[str, Any], comparison: Comparison, path: Path) -> None:
         )
         whole = finish(figure, title, note, synthetic=True).figure
         with publish(path) as temporary:
-            whole.savefig(temporary, format="png", dpi=DPI * 2 // 3)
+            whole.savefig(
+                temporary, format="png", dpi=DPI * 2 // 3, bbox_inches="tight", pad_inches=0.08
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:

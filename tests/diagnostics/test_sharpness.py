@@ -143,5 +143,14 @@ def test_what_upsampling_leaves():
     assert checkerboard(even.numpy()) < 1.5
 
 
+def test_the_cross_that_edges_leave_is_no_checkerboard():
+    slopes = np.linspace(-1, 1, SIZE) ** 3
+    tilted = noise(16, 200, 1, 1) * slopes + noise(17, 200, 1, 1) * slopes[:, None]
+    grain = 1e-3 * noise(18, 200, SIZE, SIZE)
+    spectrum = (np.abs(np.fft.fft2(tilted + grain)) ** 2).sum(axis=0)
+    assert spectrum[0, SIZE // 2] > 1000 * spectrum[3, SIZE // 2]
+    assert checkerboard(tilted + grain) < 1.5
+
+
 def test_white_noise_has_no_checkerboard():
     assert checkerboard(noise(15, 200, SIZE, SIZE)) == pytest.approx(1, abs=0.3)

@@ -109,19 +109,25 @@ def checkerboard(images: NDArray[np.number]) -> Array:
     images : (N, …, H, W), H and W even and at least 16. Transposed convolutions and pixel shuffles
     leave such patterns (Odena et al. 2016, Distill). The spectrum of a real image is smooth around
     the three frequencies of period 2, (0, ½), (½, 0) and (½, ½) cycles per pixel: there the power
-    summed over all images is divided by the median of the bins 2 to 4 away, in either direction
-    (1 bin away, the window still shows the peak). The largest of the three ratios: about 1 or below
-    without a checkerboard; above about 3 look at the images.
+    summed over all images is divided by the median of the bins 2 to 4 away (1 bin away, the window
+    still shows the peak). The largest of the three ratios: about 1 or below without a
+    checkerboard; above about 3 look at the images.
     """
     height, width = images.shape[-2:]
     power = np.zeros((*images.shape[1:-2], height, width))
     for start in range(0, len(images), BLOCK):
         power += (np.abs(_transform(images[start : start + BLOCK])) ** 2).sum(axis=0)
-    dy, dx = np.mgrid[-4:5, -4:5]
-    beside = np.maximum(abs(dy), abs(dx)) >= 2
+    away = np.array([-4, -3, -2, 2, 3, 4])
+    square_y, square_x = np.meshgrid(away, away)
     ratios = []
-    for y, x in ((0, width // 2), (height // 2, 0), (height // 2, width // 2)):
-        around = power[..., (y + dy[beside]) % height, (x + dx[beside]) % width]
+    for y, x, dy, dx in (
+        # On an axis, beside it along the axis: the edges of images put a cross into spectra.
+        (0, width // 2, 0, away),
+        (height // 2, 0, away, 0),
+        (height // 2, width // 2, square_y, square_x),
+    ):
+        around = power[..., (y + dy) % height, (x + dx) % width]
+        around = around.reshape(*power.shape[:-2], -1)
         ratios.append(power[..., y, x] / np.median(around, axis=-1))
     return np.max(ratios, axis=0)
 
