@@ -276,6 +276,57 @@ def phenotypes(
 
 
 @app.command()
+def diagnose(
+    plates: Plates = DEFAULT_PLATES,
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure a model on held-out cells: bits, rates, whether z is bypassed, sharpness, nuisance.
+
+    Example: `vae-sci diagnose` writes `results/diagnostics/vae/diagnostics.csv`, a verdict and,
+    where it failed, a remedy beside each figure.
+    """
+    from vae_sci.config import DiagnosticsSettings, room_settings
+    from vae_sci.diagnostics.make import diagnose as measure
+    from vae_sci.progress import bar, say
+
+    chosen = room_settings(settings, "diagnostics", DiagnosticsSettings)
+    names = [row.plate for row in _rows(plates)]
+    with bar(f"diagnose {model}", "steps") as progress:
+        table = measure(results, names, model, chosen, seed, device, progress)
+    for row in table[table["verdict"] == "failed"].itertuples():
+        say(
+            f"failed: {row.diagnostic} {row.value:.3g}, at least {row.at_least:g} is asked for "
+            f"({row.meaning}); to do: {row.remedy}"
+        )
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(help="Models that were trained on the same tiles.")
+    ],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Put several models side by side: bits, rates, sharpness, label recovery, samples.
+
+    Each must have been measured (`vae-sci diagnose --model NAME`) on the same held-out cells.
+    Example: `vae-sci compare vae plain` writes `results/comparison/models.csv` and
+    `results/figures/comparison.png`.
+    """
+    from vae_sci.diagnostics.compare import compare as side_by_side
+    from vae_sci.progress import say
+    from vae_sci.report.comparison import draw_comparison
+
+    table = side_by_side(results, models)
+    draw_comparison(results)
+    say(table.to_string(index=False, float_format="{:.3g}".format))
+
+
+@app.command()
 def figures(
     model: Model = "vae",
     results: Results = DEFAULT_RESULTS,

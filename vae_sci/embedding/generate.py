@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from vae_sci.contracts import GENERATED
-from vae_sci.embedding.encode import load_levels
+from vae_sci.embedding.encode import load_levels, told_plate
 from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
@@ -38,8 +38,7 @@ def generate(
     originals, reconstructions, records = [], [], []
     for plate, rows in cells.groupby("plate", sort=False):
         levels, visible = load_levels(model, card, results / "tiles" / f"{plate}.zarr", rows)
-        number = model.plates.index(str(plate)) if plate in model.plates else -1
-        told = torch.full((len(rows),), number) if model.plates else None
+        told = told_plate(model, str(plate), len(rows))
         seen, terms = describe(model, levels, visible, told)
         originals.append(model.grey_levels.to_counts(levels.cpu()).numpy())
         made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=told)
