@@ -122,17 +122,33 @@ class DecoderSettings(Room):
 class LikelihoodSettings(Room):
     """The distribution of raw counts given the latent."""
 
-    name: Literal["gaussian_fixed", "logistic_mixture"] = Field(
+    name: Literal[
+        "gaussian_fixed",
+        "gaussian",
+        "laplace",
         "logistic_mixture",
-        description="logistic_mixture: mixture of discretised logistics; gaussian_fixed: one "
-        "standard deviation for all pixels, the classic VAE, as a control",
+        "poisson",
+        "negative_binomial",
+        "camera",
+    ] = Field(
+        "logistic_mixture",
+        description="logistic_mixture: mixture of discretised logistics; gaussian, laplace: mean "
+        "and spread predicted for every pixel; gaussian_fixed: one standard deviation for all "
+        "pixels, the classic VAE, as a control; poisson, negative_binomial, camera: mean "
+        "predicted, noise from the camera's calibration (negative_binomial: spread predicted)",
     )
     components: int = Field(
         3, ge=1, le=20, description="logistics per channel and pixel (logistic_mixture only)"
     )
+    coupling: bool = Field(
+        False,
+        description="logistic_mixture only: the means of a channel shift with what was observed "
+        "in the channels before it",
+    )
     sigma: float = Field(
         0.3,
         gt=0,
+        allow_inf_nan=False,
         description="gaussian_fixed only: standard deviation, in standard deviations of a channel",
     )
 

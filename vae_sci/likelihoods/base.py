@@ -118,6 +118,29 @@ class Likelihood(nn.Module, ABC):
         self.register_buffer("scale", shaped[1].clamp(min=ROUNDING_SD))
         self.register_buffer("top", torch.tensor(grey_levels.n_levels).view(-1, 1, 1) - 1)
 
+    def per_channel(self, numbers: Sequence[float]) -> Tensor:
+        """One number per channel → float32 (C, 1, 1).
+
+        Raises
+        ------
+        ContractError : there are more or fewer numbers than channels.
+        """
+        if len(numbers) != self.grey_levels.n_channels:
+            raise ContractError(
+                required=f"one number for each of {self.grey_levels.n_channels} channels",
+                found=f"{list(numbers)}",
+                action="calibrate every channel of the tiles, in their order",
+            )
+        return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1)
+
+    @staticmethod
+    def spread(raw: Tensor, at_zero: Tensor, floor: float) -> Tensor:
+        """A scale, in levels, in proportion to exp(raw) above a floor; at raw 0 it is `at_zero`.
+
+        The floor is approached, never hit: the gradient fades but does not stop.
+        """
+        return floor + (at_zero - floor) * raw.exp()
+
     def forward(self, params: Tensor) -> LevelDistribution:
         """Raw decoder output (N, C · n_params, H, W), any float type → p(x | z) over levels."""
         with torch.autocast(params.device.type, enabled=False):

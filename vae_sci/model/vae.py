@@ -114,13 +114,8 @@ class VAE(nn.Module):
         self.settings, self.size, self.scaling = settings, size, scaling
         self.grey_levels = grey_levels
         self.plates = plates if "plate" in settings.decoder.condition else ()
-        chosen = settings.likelihood
-        options: dict[str, dict[str, Any]] = {
-            "logistic_mixture": {"components": chosen.components},
-            "gaussian_fixed": {"sigma": chosen.sigma},
-        }
         self.likelihood = make_likelihood(
-            chosen.name, grey_levels, scaling.mean, scaling.sd, **options[chosen.name]
+            settings.likelihood, grey_levels, scaling.mean, scaling.sd
         )
         channels = grey_levels.n_channels
         self.encoder = Encoder(channels, settings.widths, settings.depth, settings.latent_dim)
