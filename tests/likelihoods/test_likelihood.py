@@ -91,7 +91,7 @@ def test_under_autocast_the_result_is_float32_and_the_same(likelihood: Likelihoo
 
 def test_every_raw_number_gets_gradient_even_when_extreme(likelihood: Likelihood) -> None:
     levels = torch.full((1, 2, 1, 4), 200)
-    for size in (-60.0, -5.0, 0.0, 5.0, 60.0):
+    for size in (-60.0, -5.0, 0.0, 5.0, 60.0, 500.0):
         params = torch.full((1, 2 * likelihood.n_params, 1, 4), size, requires_grad=True)
         value = likelihood(params).log_prob(levels)
         value.sum().backward()
@@ -99,6 +99,18 @@ def test_every_raw_number_gets_gradient_even_when_extreme(likelihood: Likelihood
         assert params.grad is not None
         assert params.grad.isfinite().all()
         assert params.grad.abs().sum() > 0
+
+
+def test_a_saturated_pixel_can_drive_every_raw_number_up(likelihood: Likelihood) -> None:
+    """As in training, where the ceiling's open tail pulls mean and spread up without end."""
+    levels = (torch.tensor(GREY.n_levels) - 1).view(1, 2, 1, 1)
+    for size in (60.0, 500.0):
+        params = torch.full((1, 2 * likelihood.n_params, 1, 1), size, requires_grad=True)
+        value = likelihood(params).log_prob(levels)
+        value.sum().backward()
+        assert value.isfinite().all()
+        assert params.grad is not None
+        assert params.grad.isfinite().all()
 
 
 def test_learns_a_heavy_tail_to_its_entropy() -> None:

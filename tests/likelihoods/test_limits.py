@@ -48,10 +48,11 @@ def test_negative_binomial_is_poisson_without_dispersion(mean: float) -> None:
         np.testing.assert_allclose(ours[near], poisson[near], rtol=1e-6, atol=tolerance)
 
 
-@pytest.mark.parametrize("theta", [1e5, 1e7, 1e12])
-def test_negative_binomial_in_float32_keeps_its_mass(theta: float) -> None:
+@pytest.mark.parametrize("theta", [1e5, 1e7, 1e12, 1e30])
+@pytest.mark.parametrize("mean", [700.0, 4090.0, 5e4])
+def test_negative_binomial_in_float32_keeps_its_mass(theta: float, mean: float) -> None:
     at = NegativeBinomial(
-        full(700, torch.float32), full(theta, torch.float32), torch.tensor(0), TOP
+        full(mean, torch.float32), full(theta, torch.float32), torch.tensor(0), TOP
     )
     assert at.log_prob(LEVELS).double().exp().sum().item() == pytest.approx(1, abs=2e-5)
 

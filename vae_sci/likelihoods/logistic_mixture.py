@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from vae_sci.likelihoods.base import LevelDistribution, Likelihood, at_least_float32
+from vae_sci.likelihoods.base import LevelDistribution, Likelihood, at_least_float32, tamed
 from vae_sci.likelihoods.grey_levels import GreyLevels
 
 COMPONENTS = -3  # the axis of the components in (N, C, K, H, W)
@@ -200,7 +200,7 @@ class LogisticMixtureLikelihood(Likelihood):
         centre, scale = self.centre.unsqueeze(1), self.scale.unsqueeze(1)
         floor = math.log(MIN_SCALE)
         # exp(softplus(t)) = 1 + exp(t): the floor plus the scale, with nothing to overflow.
-        above_floor = F.softplus(log_scales + (scale.log() + (self.log_spread - floor)))
+        above_floor = F.softplus(tamed(log_scales) + (scale.log() + (self.log_spread - floor)))
         mixture = (logits, centre + scale * (means + self.offsets), floor + above_floor)
         # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
         if not (self.coupling and raw):

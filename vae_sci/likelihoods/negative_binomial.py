@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Gamma
 
-from vae_sci.likelihoods.base import LevelDistribution, at_least_float32
+from vae_sci.likelihoods.base import LevelDistribution, at_least_float32, tamed
 from vae_sci.likelihoods.blocks import in_blocks
 from vae_sci.likelihoods.counts import CountLikelihood, draw_share, log_rising, log_share
 from vae_sci.likelihoods.grey_levels import GreyLevels
@@ -71,7 +72,7 @@ class NegativeBinomial(LevelDistribution):
         signal, dispersion, first = (
             t.double().expand(shape) for t in (self.signal, self.dispersion, self.first)
         )
-        rate = torch._standard_gamma(dispersion.contiguous()) * (signal / dispersion)
+        rate = Gamma(dispersion, dispersion / signal, validate_args=False).sample()
         count = torch.poisson(rate.clamp(max=MOST))
         return first + count - torch.where(count == 0, draw_share(first, shape), 0.0)
 
@@ -124,7 +125,7 @@ class NegativeBinomialLikelihood(CountLikelihood):
         signal, log_dispersion = params.unbind(2)
         return NegativeBinomial(
             self.signal(signal),
-            MIN_DISPERSION + self.dispersion * log_dispersion.exp(),
+            MIN_DISPERSION + self.dispersion * tamed(log_dispersion).exp(),
             self.dark.to(torch.int64),
             self.top,
             validate_args=False,
@@ -154,17 +155,19 @@ def log_tail(least: Tensor, mean: Tensor, dispersion: Tensor) -> Tensor:
     recurrence I(a) = (1 + (a + b) q I(a + 1)) / a, a sum of positive terms.
     """
     least, mean, dispersion = (t.unsqueeze(-1) for t in (least, mean, dispersion))
-    total = mean + dispersion
+    total, powers = mean + dispersion, least + dispersion
     upper = mean < least
-    slope = torch.where(upper, least, dispersion)
+    slope, other = torch.where(upper, least, dispersion), torch.where(upper, dispersion, least)
     fading, staying = torch.where(upper, mean, dispersion), torch.where(upper, dispersion, mean)
-    slight, share, powers = fading < staying, fading / total, least + dispersion
+    slight, share = fading < staying, fading / total
+    few, many = torch.where(slight, share, 0.0), torch.where(slight, 0.0, staying / total)
 
     def drop(t: Tensor) -> Tensor:
-        # log of (staying + fading e^(−t)) / total, by the form that keeps its digits
-        few = torch.log1p(torch.where(slight, share, 0.0) * torch.expm1(-t))
-        many = torch.log((staying + fading * torch.exp(-t)) / total)
-        return (slope + SHIFT) * t + (powers + SHIFT) * torch.where(slight, few, many)
+        # With L(t) = log((staying + fading e^(−t)) / total): slope t + powers L(t), and the same
+        # as powers (L(t) + t) − other t, by the form that keeps its digits.
+        falling = (slope + SHIFT) * t + (powers + SHIFT) * torch.log1p(few * torch.expm1(-t))
+        rising = (powers + SHIFT) * torch.log1p(many * torch.expm1(t)) - other * t
+        return torch.where(slight, falling, rising)
 
     with torch.no_grad():
         reach = _reach(drop, torch.zeros_like(mean))
