@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vae_sci.errors import InputError, VaeSciError
 
@@ -83,6 +84,70 @@ def simulate(
 
     with bar(f"simulate {plate}", "fields") as progress:
         simulate_plate(read_recipe(recipe), plate, out, progress=progress)
+
+
+class _ManyDark(TyperCommand):
+    """Lets `--dark` take every path up to the next option, as the shell expands `dark/*.tif`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        dark = False
+        for argument in args:
+            if argument.startswith("-"):
+                dark = argument == "--dark"
+            elif dark and spread[-1] != "--dark":
+                spread.append("--dark")
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=_ManyDark)
+def calibrate(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Images of any scene, as the camera wrote them. Channels of a file are calibrated "
+            "one by one; files of one channel each are taken as one camera.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for calibration.json and the plot.")],
+    dark: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DARK...",
+            help="Frames without light, at the same settings; two or more are better than one. "
+            "All paths up to the next option: name the images first.",
+        ),
+    ] = None,
+    repeated: Annotated[
+        bool,
+        typer.Option(
+            "--repeated",
+            help="The images are frames of one scene that does not move: the frames of each stack "
+            "(its first axis), or files of one frame each.",
+        ),
+    ] = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure a camera's gain, and with dark frames its offset and read noise, from its images.
+
+    Noise tells the gain: the variance of a pixel's noise rises with its mean in a line, whose
+    slope is the gain in grey levels per electron (photon transfer). From single images the noise
+    is what differences of neighbouring pixels leave; texture as fine as that counts as noise, so
+    that frames of a still scene (`--repeated`) are much better. Without dark frames, offset and
+    read noise stay unknown: only one combination of them shows.
+
+    Example: `vae-sci calibrate sim/A/images/*_w1.tif --dark sim/A/dark/*.tif --out camera` writes
+    `camera/calibration.json`, `.png` and `.svg`.
+    """
+    from vae_sci.images.calibrate import calibrate as measure
+    from vae_sci.progress import bar
+    from vae_sci.report.calibration import report
+
+    with bar("calibrate", "files") as progress:
+        found = measure(images, dark or [], repeated, seed, progress=progress)
+    report(found, out)
 
 
 @app.command()
