@@ -114,6 +114,18 @@ def test_the_gain_is_found_in_cells_alone(cells: np.ndarray, values: tuple) -> N
         assert (line.saturated > 0) == (line.ceiling is not None)
 
 
+def test_dim_areas_cut_at_zero_do_not_bend_the_line() -> None:
+    light = np.repeat(np.geomspace(0.5, 200, 32), 16)[:, None] * np.ones(512)
+    grey = expose(np.random.default_rng(2), light, camera(1, 0, 4))
+    (line,) = photon_transfer(grey[None, None])
+    assert line.at_zero > 0.05
+    assert not line.zeros_kept
+    assert line.gain.value == pytest.approx(1, rel=0.05)
+    assert line.constant.low < 16 + 1 / 12 < line.constant.high
+    (all_dim,) = photon_transfer(grey[None, None, :200])
+    assert all_dim.zeros_kept
+
+
 @pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.parametrize("values", CAMERAS)
 def test_dark_frames_tell_offset_and_read_noise(values: tuple, count: int) -> None:

@@ -135,9 +135,9 @@ class Channel:
         if self._known_gain:
             return None
         return (
-            f"by the images alone the gain is {gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g}): "
-            "images that were compressed with loss, denoised, averaged or scaled have no photon "
-            "transfer line"
+            f"by the images alone the gain is {gain.value:.3g} ({gain.low:.3g} to "
+            f"{gain.high:.3g}): images that were compressed with loss, denoised, averaged or "
+            "scaled have no photon transfer line"
         )
 
     def _frames(self) -> str | None:
