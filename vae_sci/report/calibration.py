@@ -135,7 +135,10 @@ def show(found: Calibration) -> None:
 
 
 def text(estimate: Interval | None) -> str:
-    """`1.02 (0.99 to 1.05)`; `not known`."""
+    """`1.023 (0.991 to 1.054)`; `not known`."""
     if estimate is None:
         return "not known"
-    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
+    value, low, high = (
+        number(part) if abs(part) >= 1e3 else f"{part:.4g}".replace("-", "−") for part in estimate
+    )
+    return f"{value} ({low} to {high})"
