@@ -115,14 +115,11 @@ def show(found: Calibration) -> None:
     for name in ("channel", "gain", "line constant", "offset", "read noise", "patches"):
         table.add_column(name, justify="right")
     for k, channel in enumerate(found.channels):
-        table.add_row(
-            str(k),
-            text(channel.line.gain),
-            text(channel.line.constant),
-            text(channel.offset),
-            text(channel.read_noise),
-            f"{channel.line.patches:,}",
-        )
+        line = channel.line
+        estimates = (line.gain, line.constant, channel.offset, channel.read_noise)
+        # The interval below its value: a terminal of 80 columns holds the row.
+        cells = [text(estimate).replace(" (", "\n(") for estimate in estimates]
+        table.add_row(str(k), *cells, f"{line.patches:,}")
     console.print(table)
     console.print(
         "In grey levels as stored; gain per electron. In brackets 95 % intervals, of chance alone."
