@@ -53,6 +53,19 @@ def rules_in(done: subprocess.CompletedProcess[str]) -> set[str]:
     return set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M)) - {"all"}
 
 
+def test_a_further_model_is_trained_and_compared_and_leaves_the_first_alone(tiny_project: Path):
+    done = snakemake(
+        tiny_project,
+        *("-n", "--configfile", "tiny.yaml", "--config"),
+        "models={plain: {model: {decoder: {skip: none}}}}",
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    trained = re.findall(r"rule train:.*?wildcards: model=(\w+)", text, flags=re.S)
+    assert trained == ["plain"]
+    assert {"diagnose", "compare"} <= rules_in(done)
+
+
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.path)
 def test_every_table_keeps_its_contract(tiny_results: Path, contract: Contract):
     for plate in PLATES if "{plate}" in contract.path else ("",):
