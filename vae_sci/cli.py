@@ -244,7 +244,7 @@ def generate(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Reconstruct held-out cells and draw new ones from the prior, as image stacks.
+    """Reconstruct held-out cells, resample what z leaves open, make cells up: image stacks.
 
     Example: `vae-sci generate` writes OME-TIFFs into `results/generated/vae/`; what the model
     made is marked as synthetic.
@@ -276,13 +276,26 @@ def phenotypes(
 
 
 @app.command()
+def morph(
+    model: Model = "vae", results: Results = DEFAULT_RESULTS, device: Device = "auto"
+) -> None:
+    """Walk in z from the controls to the strongest treatment, and between two typical cells.
+
+    Example: `vae-sci morph` writes `results/generated/vae/morphs.ome.tif`, marked as synthetic.
+    """
+    from vae_sci.embedding.morphs import morph as make
+
+    make(results, model, device=device)
+
+
+@app.command()
 def figures(
     model: Model = "vae",
     results: Results = DEFAULT_RESULTS,
     settings: Room = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw training curves, reconstructions, UMAPs, gallery and heat map as PNG and SVG.
+    """Draw training curves, generated images, UMAPs, gallery and heat map as PNG and SVG.
 
     Example: `vae-sci figures` writes into `results/figures/vae/`.
     """
