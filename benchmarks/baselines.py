@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.results import Results
+from vae_sci.errors import ContractError
+from vae_sci.results import Results, open_results
 
 Array = NDArray[np.float64]
 
@@ -39,6 +41,17 @@ def unit(features: Array) -> Array:
     """Each column at mean 0 and sd 1; a constant column at 0."""
     spread = features.std(axis=0)
     return (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+
+
+def open_run(data: Path, results: Path, model: str) -> Results:
+    """The finished run on the BBBC021 cells of `data`; `ContractError` where there is none."""
+    if not (results / "phenotypes" / model / "cells.parquet").is_file():
+        raise ContractError(
+            required=f"the results of a run on {data}",
+            found=f"no phenotypes of model '{model}' in {results}",
+            action=f"make example-bbbc021 DATA={data}",
+        )
+    return open_results(results, model)
 
 
 def run_settings(run: Results) -> PhenotypesSettings:

@@ -1,6 +1,7 @@
-"""Does z tell mechanisms apart, and better than PCA and plain intensities do?
+"""Does z tell mechanisms apart, and better than other features of the same cells do?
 
     python benchmarks/cells.py --data DIR --json FILE [--results DIR] [--model NAME] [--seed N]
+                               [--features NAME=FILE.parquet ...]
 
 DIR holds `cells.csv` of real drug-treated cells (BBBC021: plate, well, site, cell, compound,
 concentration, moa, source, noise_like); the results are those of `make example-bbbc021 DATA=DIR`.
@@ -9,10 +10,20 @@ Scored: rows with source moa12 that are not noise-like and not DMSO, at most 20 
 and treatment (compound and concentration), classes on at least 2 plates. Compared on the same
 rows and folds, under the same normalisation: z; PCA with as many components (square root of the
 counts, channels at unit variance, fitted on training tiles); 30 intensity statistics (10 per
-channel). Two normalisations: `controls`, the run's own (against control wells, with its
-fallbacks), and `scored`, each number at mean 0 and sd 1 over the scored rows. Under `controls`
-PCA and statistics are first brought to sd 1 over all cells, so that the floor of unused
-dimensions means the same for all three.
+channel); every table of `--features` (benchmarks/opponents makes some). Three normalisations:
+`controls`, the run's own (against control wells, with its fallbacks); `whitened`, the same and then
+whitened on all control cells of the screen (on all cells where controls are too few); `scored`,
+each number at mean 0 and sd 1 over the scored rows. Before `controls` all but latent vectors are
+brought to sd 1 over all cells, so that the floor of unused dimensions means the same for all.
+
+Scores: balanced accuracy of mechanisms by k-NN (cosine) and by a linear probe, cells, five folds
+by plate; NSC, the share of treatment means whose nearest neighbour among other compounds has the
+same mechanism; mAP, the mean average precision with which they find their mechanism among other
+compounds. 95 % intervals by bootstrap over plates, of NSC and mAP over compounds. Differences of z
+to each of the others are taken on the same resamples (paired).
+
+A table has `cell_id` and a row for every cell of the run (extra ones are passed over). Where it
+has columns z_000 …, these are a latent vector and alone are read; otherwise all its numbers are.
 """
 
 from __future__ import annotations
@@ -20,21 +31,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from baselines import intensity_statistics, principal_components, run_settings, unit
+from baselines import intensity_statistics, open_run, principal_components, run_settings, unit
 from numpy.typing import NDArray
 
 from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError, VaeSciError
 from vae_sci.files import write_json
 from vae_sci.phenotypes.make import versions
-from vae_sci.phenotypes.normalize import normalize
+from vae_sci.phenotypes.normalize import enough_controls, normalize, whiten
 from vae_sci.phenotypes.profiles import latent_columns
 from vae_sci.phenotypes.scores import (
+    average_precision,
     balanced_accuracy,
     bootstrap_interval,
     grouped_folds,
@@ -42,7 +55,7 @@ from vae_sci.phenotypes.scores import (
     linear_probe_predictions,
     not_same_compound,
 )
-from vae_sci.results import Results, open_results
+from vae_sci.results import Results
 
 Array = NDArray[np.float64]
 
@@ -51,7 +64,19 @@ PLATES_NEEDED = 2
 FOLDS = 5
 NEIGHBOURS = 10
 RESAMPLES = 1000
-METRICS = ("knn", "linear", "nsc")
+METRICS = {"knn": f"k-NN (k = {NEIGHBOURS})", "linear": "linear", "nsc": "NSC", "map": "mAP"}
+NORMALIZATIONS = ("controls", "whitened", "scored")
+
+
+class Outcome(NamedTuple):
+    """One score of one set of features: `over` rows, which are resampled by `groups` (N,)."""
+
+    over: Callable[[NDArray[np.int64]], float]
+    groups: NDArray[Any]
+
+    @property
+    def value(self) -> float:
+        return self.over(np.arange(len(self.groups)))
 
 
 def read_labels(data: Path) -> pd.DataFrame:
@@ -88,42 +113,74 @@ def choose_rows(labels: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict[str
     return kept.sort_values("cell_id", ignore_index=True), left_out
 
 
-def score(features: Array, rows: pd.DataFrame, folds: NDArray[Any], seed: int) -> dict[str, Any]:
-    """Balanced accuracies over mechanisms and not-same-compound accuracy, with 95 % intervals."""
-    moa, plates = rows["moa"].to_numpy(dtype=str), rows["plate"].to_numpy(dtype=str)
-    found: dict[str, Any] = {}
-    for name, predictions in (
-        ("knn", knn_predictions(features, moa, folds, NEIGHBOURS)),
-        ("linear", linear_probe_predictions(features, moa, folds)),
-    ):
+def read_features(path: Path, cells: pd.DataFrame) -> Array:
+    """The numbers (N, d) of a table for the rows of `cells`; a latent vector keeps its scale."""
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            required="a Parquet file, or a folder of them, with a row per cell",
+            found=f"{path}: {error}",
+            action="give --features as NAME=FILE.parquet",
+        ) from None
+    latent = latent_columns(table)
+    names = latent or list(table.select_dtypes("number").columns)
+    if "cell_id" not in table or not names:
+        raise InputError(
+            required="a column cell_id and at least one of numbers",
+            found=f"columns {', '.join(map(str, table.columns[:10]))} in {path}",
+            action="write one row per cell: its cell_id and its features",
+        )
+    found = table.drop_duplicates("cell_id").set_index("cell_id")[names].reindex(cells["cell_id"])
+    wrong = ~np.isfinite(found.to_numpy(dtype=np.float64)).all(axis=1)
+    if wrong.any():
+        raise InputError(
+            required=f"finite features of every cell of the run, {len(cells)}",
+            found=f"none for {wrong.sum()} cells in {path}, the first {found.index[wrong][0]}",
+            action="measure these cells, or fill what is not defined with the column's median",
+        )
+    values = found.to_numpy(dtype=np.float64)
+    return values if latent else unit(values)
 
-        def over(chosen: NDArray[np.int64], predictions: NDArray[Any] = predictions) -> float:
-            return balanced_accuracy(moa[chosen], predictions[chosen])
 
-        interval = bootstrap_interval(over, plates, RESAMPLES, seed=seed)
-        found[name] = {"value": balanced_accuracy(moa, predictions), "interval": interval}
+def outcomes(features: Array, rows: pd.DataFrame, folds: NDArray[Any]) -> dict[str, Outcome]:
+    """The scores of features (N, d) on `rows`, by name."""
+    moa = rows["moa"].astype("category").cat.codes.to_numpy()
+    plates = rows["plate"].to_numpy(dtype=str)
+
+    def of_cells(predictions: NDArray[Any]) -> Outcome:
+        return Outcome(lambda c: balanced_accuracy(moa[c], predictions[c]), plates)
 
     about = rows[["compound", "concentration", "moa"]].reset_index(drop=True)
     means = about.join(pd.DataFrame(features)).groupby(list(about.columns)).mean().reset_index()
-    compounds = means["compound"].to_numpy(dtype=str)
+    compounds, labels = (means[name].to_numpy(dtype=str) for name in ("compound", "moa"))
     profiles = means.drop(columns=list(about.columns)).to_numpy()
-    right = not_same_compound(profiles, compounds, means["moa"].to_numpy(dtype=str))
     # A mechanism of one compound cannot be found again: such treatments are not asked about.
     asked = (means.groupby("moa")["compound"].transform("nunique") > 1).to_numpy()
-    right, compounds = right[asked], compounds[asked]
-    interval = bootstrap_interval(
-        lambda chosen: float(right[chosen].mean()), compounds, RESAMPLES, seed=seed
-    )
-    found["nsc"] = {
-        "value": float(right.mean()),
-        "interval": interval,
-        "treatments": len(right),
-        "compounds": len(np.unique(compounds)),
+
+    def of_treatments(right: NDArray[Any]) -> Outcome:
+        return Outcome(lambda c: float(right[asked][c].mean()), compounds[asked])
+
+    return {
+        "knn": of_cells(knn_predictions(features, moa, folds, NEIGHBOURS)),
+        "linear": of_cells(linear_probe_predictions(features, moa, folds)),
+        "nsc": of_treatments(not_same_compound(profiles, compounds, labels)),
+        "map": of_treatments(average_precision(profiles, compounds, labels)),
     }
-    return found
 
 
-def compare(data: Path, run: Results, seed: int) -> dict[str, Any]:
+def figure(outcome: Outcome, seed: int) -> dict[str, Any]:
+    """Value and 95 % interval of an outcome."""
+    interval = bootstrap_interval(outcome.over, outcome.groups, RESAMPLES, seed=seed)
+    return {"value": outcome.value, "interval": interval}
+
+
+def difference(one: Outcome, other: Outcome) -> Outcome:
+    """`one` − `other` on the same rows, so that both see the same resamples."""
+    return Outcome(lambda chosen: one.over(chosen) - other.over(chosen), one.groups)
+
+
+def compare(data: Path, run: Results, seed: int, tables: dict[str, Path]) -> dict[str, Any]:
     """All figures of the comparison; see the head of this file for the protocol."""
     rows, left_out = choose_rows(read_labels(data), seed)
     cells = run.cells
@@ -142,34 +199,62 @@ def compare(data: Path, run: Results, seed: int) -> dict[str, Any]:
     )
     tiles = run.tiles(cells)
     train = (cells["split"] == "train").to_numpy()
+    ours = f"z ({run.model})"
     features = {
-        f"z ({run.model})": z.set_index("cell_id").loc[cells["cell_id"], names].to_numpy(),
+        ours: z.set_index("cell_id").loc[cells["cell_id"], names].to_numpy(),
         f"PCA-{len(names)}": unit(principal_components(tiles, train, len(names), seed)),
     }
     statistics = intensity_statistics(tiles)
     features[f"intensity statistics ({statistics.shape[1]})"] = unit(statistics)
+    for name, path in tables.items():
+        values = read_features(path, cells)
+        features[f"{name} ({values.shape[1]})"] = values
 
     folds = grouped_folds(rows["moa"].to_numpy(dtype=str), rows["plate"].to_numpy(), FOLDS, seed)
     settings = run_settings(run)
-    results = [
-        {"features": name, "normalization": how} | score(values, rows, folds, seed)
-        for how in ("controls", "scored")
-        for name, values in (
-            (name, normalize(raw, cells, settings)[0][at] if how == "controls" else unit(raw[at]))
-            for name, raw in features.items()
-        )
-    ]
+    control = cells["control"].to_numpy(dtype=bool)
+    if not enough_controls(cells[control], settings):
+        control = np.ones(len(cells), dtype=bool)
+
+    def normalized(raw: Array, how: str) -> Array:
+        if how == "scored":
+            return unit(raw[at])
+        values = normalize(raw, cells, settings)[0]
+        return (values if how == "controls" else whiten(values, values[control]))[at]
+
+    found = {
+        (how, name): outcomes(normalized(raw, how), rows, folds)
+        for how in NORMALIZATIONS
+        for name, raw in features.items()
+    }
+    asked = found[NORMALIZATIONS[0], ours]["nsc"].groups
     return {
         "protocol": " ".join(str(__doc__).split("\n\n")[3].split()),
+        "scores": " ".join(str(__doc__).split("\n\n")[4].split()),
         "n_cells": len(rows),
         "n_plates": int(rows["plate"].nunique()),
         "n_treatments": int(rows.groupby(["compound", "concentration"]).ngroups),
         "cells_per_class": rows["moa"].value_counts().to_dict(),
+        "nsc_treatments": len(asked),
+        "nsc_compounds": len(np.unique(asked)),
         "left_out": {name: f"on {n} plate" for name, n in left_out.items()},
         "chance": 1 / rows["moa"].nunique(),
         "plates_per_fold": [sorted(set(rows["plate"][folds == f])) for f in range(FOLDS)],
         "normalized_by": cells["normalized_by"].iloc[at].value_counts().to_dict(),
-        "results": results,
+        "results": [
+            {"features": name, "normalization": how}
+            | {metric: figure(outcome, seed) for metric, outcome in scores.items()}
+            for (how, name), scores in found.items()
+        ],
+        "differences": [
+            {"features": ours, "minus": name, "normalization": how}
+            | {
+                metric: figure(difference(found[how, ours][metric], outcome), seed)
+                for metric, outcome in scores.items()
+            }
+            for (how, name), scores in found.items()
+            if name != ours
+        ],
         "settings": settings.model_dump(),
         "seed": seed,
         "resamples": RESAMPLES,
@@ -177,30 +262,45 @@ def compare(data: Path, run: Results, seed: int) -> dict[str, Any]:
     }
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """The figures as a table, with what was scored below it."""
-    lines = [
-        f"| features | normalised by | k-NN (k = {NEIGHBOURS}) | linear probe | NSC 1-NN |",
-        "|---|---|---|---|---|",
-    ]
-    for row in report["results"]:
+def table(head: str, rows: Iterable[tuple[str, dict[str, Any]]], form: str) -> list[str]:
+    """Lines of a table: a name, the normalisation, and each score as `form` with its interval."""
+    lines = [f"| {head} | normalised by | {' | '.join(METRICS.values())} |", "|---" * 6 + "|"]
+    for name, row in rows:
         figures = (
-            "{value:.3f} ({0:.3f}–{1:.3f})".format(*row[m]["interval"], value=row[m]["value"])
-            for m in METRICS
+            "{value:{form}} ({0:{form}} – {1:{form}})".format(
+                *row[metric]["interval"], value=row[metric]["value"], form=form
+            )
+            for metric in METRICS
         )
-        lines.append(f"| {row['features']} | {row['normalization']} | {' | '.join(figures)} |")
+        lines.append(f"| {name} | {row['normalization']} | {' | '.join(figures)} |")
+    return lines
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The figures as two tables, with what was scored below them."""
     left = ", ".join(f"{name} ({why})" for name, why in report["left_out"].items()) or "none"
-    nsc = report["results"][0]["nsc"]
+    ours = report["results"][0]["features"]
     return "\n".join(
         [
-            *lines,
+            *table("features", ((row["features"], row) for row in report["results"]), ".3f"),
+            "",
+            *table(f"{ours} minus", ((row["minus"], row) for row in report["differences"]), "+.3f"),
             "",
             f"{report['n_cells']} cells, {report['n_plates']} plates, "
-            f"{len(report['cells_per_class'])} mechanisms (chance {report['chance']:.3f}); NSC: "
-            f"{nsc['treatments']} treatments, {nsc['compounds']} compounds. "
-            f"Left out: {left}. 95 % intervals by bootstrap over plates, NSC over compounds.",
+            f"{len(report['cells_per_class'])} mechanisms (chance {report['chance']:.3f}); NSC and "
+            f"mAP: {report['nsc_treatments']} treatments, {report['nsc_compounds']} compounds. "
+            f"Left out: {left}. 95 % intervals by bootstrap over plates, NSC and mAP over "
+            "compounds; differences paired.",
         ]
     )
+
+
+def named_file(text: str) -> tuple[str, Path]:
+    """NAME=FILE, taken apart."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FILE.parquet")
+    return name, Path(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -211,15 +311,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results/bbbc021"))
     parser.add_argument("--model", default="vae")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--features",
+        type=named_file,
+        action="append",
+        default=[],
+        metavar="NAME=FILE.parquet",
+        help="score these features too; may be given several times",
+    )
     given = parser.parse_args(arguments)
     try:
-        if not (given.results / "phenotypes" / given.model / "cells.parquet").is_file():
-            raise ContractError(
-                required=f"the results of a run on {given.data}",
-                found=f"no phenotypes of model '{given.model}' in {given.results}",
-                action=f"make example-bbbc021 DATA={given.data}",
-            )
-        report = compare(given.data, open_results(given.results, given.model), given.seed)
+        run = open_run(given.data, given.results, given.model)
+        report = compare(given.data, run, given.seed, dict(given.features))
     except VaeSciError as error:
         print(error, file=sys.stderr)
         return 1

@@ -452,3 +452,59 @@ def test_a_disk_that_is_really_full(project: Path, tmp_path: Path):
         assert not left_behind(small)
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images for calibration and what is none."""
+    folder = tmp_path_factory.mktemp("frames")
+    rng = np.random.default_rng(0)
+    light = np.linspace(50, 500, 160)[:, None] * np.ones(160)
+    for k in range(3):
+        tifffile.imwrite(folder / f"image{k}.tif", rng.poisson(light).astype(np.uint16))
+        dark = np.rint(rng.normal(100, 3, (160, 160)))
+        tifffile.imwrite(folder / f"dark{k}.tif", dark.astype(np.uint16))
+    two = rng.poisson(light, (2, 160, 160)).astype(np.uint16)
+    tifffile.imwrite(folder / "two.ome.tif", two, ome=True, metadata={"axes": "CYX"})
+    tifffile.imwrite(folder / "float.tif", light.astype(np.float32))
+    tifffile.imwrite(folder / "small.tif", rng.poisson(99, (40, 40)).astype(np.uint16))
+    tifffile.imwrite(folder / "black.tif", np.zeros((160, 160), np.uint16))
+    (folder / "notes.tif").write_text("not an image")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["gone.tif"], ["gone.tif", "no such file"]),
+        (["notes.tif"], ["notes.tif"]),
+        (["float.tif"], ["raw counts", "float32"]),
+        (["image0.tif", "two.ome.tif"], ["1 channels", "two.ome.tif"]),
+        (["small.tif"], ["40 patches", "channel 0"]),
+        (["black.tif"], ["40 patches", "100.0% are 0"]),
+        (["image0.tif", "--repeated"], ["two frames", "image0.tif"]),
+        (["image0.tif", "small.tif", "--repeated"], ["frames of one size", "small.tif"]),
+        (["image0.tif", "--dark", "black.tif"], ["not cut at zero", "100% of them 0"]),
+        (["image0.tif", "--dark", "dark0.tif", "small.tif"], ["frames of one size", "small.tif"]),
+        (["image0.tif", "--dark", "two.ome.tif"], ["dark frames of one channel", "2 channels"]),
+    ],
+)
+def test_images_that_cannot_be_calibrated(
+    frames: Path, tmp_path: Path, given: list[str], told: list[str]
+):
+    refused(vae_sci(frames, "calibrate", *given, "--out", str(tmp_path / "out")), *told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_dark_frames_as_the_shell_expands_them(frames: Path, tmp_path: Path):
+    images = [f"image{k}.tif" for k in range(3)]
+    dark = [f"dark{k}.tif" for k in range(3)]
+    done = vae_sci(frames, "calibrate", *images, "--dark", *dark, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "calibration.json").read_text())
+    assert (record["images"], record["dark"]) == (images, dark)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "calibration.json",
+        "calibration.png",
+        "calibration.svg",
+    }

@@ -28,6 +28,7 @@ ORDER = [
     "training",
     "embedding",
     "phenotypes",
+    "diagnostics",
     "report",
     "query",
     "results",

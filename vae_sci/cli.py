@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vae_sci.errors import InputError, VaeSciError
 
@@ -83,6 +84,70 @@ def simulate(
 
     with bar(f"simulate {plate}", "fields") as progress:
         simulate_plate(read_recipe(recipe), plate, out, progress=progress)
+
+
+class _ManyDark(TyperCommand):
+    """Lets `--dark` take every path up to the next option, as the shell expands `dark/*.tif`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        dark = False
+        for argument in args:
+            if argument.startswith("-"):
+                dark = argument == "--dark"
+            elif dark and spread[-1] != "--dark":
+                spread.append("--dark")
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=_ManyDark)
+def calibrate(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Images of any scene, as the camera wrote them. Channels of a file are calibrated "
+            "one by one; files of one channel each are taken as one camera.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for calibration.json and the plot.")],
+    dark: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DARK...",
+            help="Frames without light, at the same settings; two or more are better than one. "
+            "All paths up to the next option: name the images first.",
+        ),
+    ] = None,
+    repeated: Annotated[
+        bool,
+        typer.Option(
+            "--repeated",
+            help="The images are frames of one scene that does not move: the frames of each stack "
+            "(its first axis), or files of one frame each.",
+        ),
+    ] = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure a camera's gain, and with dark frames its offset and read noise, from its images.
+
+    Noise tells the gain: the variance of a pixel's noise rises with its mean in a line, whose
+    slope is the gain in grey levels per electron (photon transfer). From single images the noise
+    is what differences of neighbouring pixels leave; texture as fine as that counts as noise, so
+    that frames of a still scene (`--repeated`) are much better. Without dark frames, offset and
+    read noise stay unknown: only one combination of them shows.
+
+    Example: `vae-sci calibrate sim/A/images/*_w1.tif --dark sim/A/dark/*.tif --out camera` writes
+    `camera/calibration.json`, `.png` and `.svg`.
+    """
+    from vae_sci.images.calibrate import calibrate as measure
+    from vae_sci.progress import bar
+    from vae_sci.report.calibration import report
+
+    with bar("calibrate", "files") as progress:
+        found = measure(images, dark or [], repeated, seed, progress=progress)
+    report(found, out)
 
 
 @app.command()
@@ -286,6 +351,57 @@ def morph(
     from vae_sci.embedding.morphs import morph as make
 
     make(results, model, device=device)
+
+
+@app.command()
+def diagnose(
+    plates: Plates = DEFAULT_PLATES,
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure a model on held-out cells: bits, rates, whether z is bypassed, sharpness, nuisance.
+
+    Example: `vae-sci diagnose` writes `results/diagnostics/vae/diagnostics.csv`, a verdict and,
+    where it failed, a remedy beside each figure.
+    """
+    from vae_sci.config import DiagnosticsSettings, room_settings
+    from vae_sci.diagnostics.make import diagnose as measure
+    from vae_sci.progress import bar, say
+
+    chosen = room_settings(settings, "diagnostics", DiagnosticsSettings)
+    names = [row.plate for row in _rows(plates)]
+    with bar(f"diagnose {model}", "steps") as progress:
+        table = measure(results, names, model, chosen, seed, device, progress)
+    for row in table[table["verdict"] == "failed"].itertuples():
+        say(
+            f"failed: {row.diagnostic} {row.value:.3g}, at least {row.at_least:g} is asked for "
+            f"({row.meaning}); to do: {row.remedy}"
+        )
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(help="Models that were trained on the same tiles.")
+    ],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Put several models side by side: bits, rates, sharpness, label recovery, samples.
+
+    Each must have been measured (`vae-sci diagnose --model NAME`) on the same held-out cells.
+    Example: `vae-sci compare vae plain` writes `results/comparison/models.csv` and
+    `results/figures/comparison.png`.
+    """
+    from vae_sci.diagnostics.compare import compare as side_by_side
+    from vae_sci.progress import say
+    from vae_sci.report.comparison import draw_comparison
+
+    table = side_by_side(results, models)
+    draw_comparison(results)
+    say(table.to_string(index=False, float_format="{:.3g}".format))
 
 
 @app.command()

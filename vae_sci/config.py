@@ -122,17 +122,33 @@ class DecoderSettings(Room):
 class LikelihoodSettings(Room):
     """The distribution of raw counts given the latent."""
 
-    name: Literal["gaussian_fixed", "logistic_mixture"] = Field(
+    name: Literal[
+        "gaussian_fixed",
+        "gaussian",
+        "laplace",
         "logistic_mixture",
-        description="logistic_mixture: mixture of discretised logistics; gaussian_fixed: one "
-        "standard deviation for all pixels, the classic VAE, as a control",
+        "poisson",
+        "negative_binomial",
+        "camera",
+    ] = Field(
+        "logistic_mixture",
+        description="logistic_mixture: mixture of discretised logistics; gaussian, laplace: mean "
+        "and spread predicted for every pixel; gaussian_fixed: one standard deviation for all "
+        "pixels, the classic VAE, as a control; poisson, negative_binomial, camera: mean "
+        "predicted, noise from the camera's calibration (negative_binomial: spread predicted)",
     )
     components: int = Field(
         3, ge=1, le=20, description="logistics per channel and pixel (logistic_mixture only)"
     )
+    coupling: bool = Field(
+        False,
+        description="logistic_mixture only: the means of a channel shift with what was observed "
+        "in the channels before it",
+    )
     sigma: float = Field(
         0.3,
         gt=0,
+        allow_inf_nan=False,
         description="gaussian_fixed only: standard deviation, in standard deviations of a channel",
     )
 
@@ -191,6 +207,17 @@ class TrainingSettings(Room):
         description="nats per nat of the view loss, which asks that z tell a cell's mirrored, "
         "turned and shifted view from other cells; 0: the plain ELBO",
     )
+    consistency: float = Field(
+        0.0,
+        ge=0,
+        description="nats per nat of KL(q(z|view) || q(z|tile)): a cell's view is to have the same "
+        "posterior; 0: not asked for",
+    )
+    any_angle: bool = Field(
+        False,
+        description="tiles whose skips are dropped are shown to the encoder on a central disc, "
+        "their view turned by any angle; false: mirror, quarter turns and shifts alone",
+    )
     ema: float = Field(
         0.995, ge=0, lt=1, description="decay per step of the averaged weights that are published"
     )
@@ -230,6 +257,24 @@ class PhenotypesSettings(Room):
     umap_min_dist: float = Field(0.3, ge=0, le=1, description="how tightly UMAP packs points")
 
 
+class DiagnosticsSettings(Room):
+    """How every model is measured on held-out cells, and what it must reach."""
+
+    cells: int = Field(1000, ge=2, description="held-out cells that are looked at, at most")
+    min_share: Fraction = Field(
+        0.2,
+        description="of what z and u know of a cell, the share that z must carry itself (S); less: "
+        "the skips bypass z",
+    )
+    min_rate_z: float = Field(
+        20.0, ge=0, description="nats that z must carry of a cell; less: posterior collapse"
+    )
+    on_failure: Literal["warn", "error"] = Field(
+        "warn",
+        description="a model that fails a threshold; warn: the table says so; error: the run stops",
+    )
+
+
 class ReportSettings(Room):
     """What the figures show."""
 
@@ -242,6 +287,13 @@ class ReportSettings(Room):
     )
 
 
+class VariantSettings(Room):
+    """A further model, by the keys in which it differs from `model` and `training`."""
+
+    model: dict[str, Any] = Field({}, description="keys of model that differ")
+    training: dict[str, Any] = Field({}, description="keys of training that differ")
+
+
 class Settings(Room):
     """All settings of a run."""
 
@@ -252,11 +304,41 @@ class Settings(Room):
     tiles: TilesSettings = Field(TilesSettings(), description="fields → tiles")
     model: ModelSettings = Field(ModelSettings(), description="the autoencoder")
     training: TrainingSettings = Field(TrainingSettings(), description="fitting")
+    models: dict[str, VariantSettings] = Field(
+        {},
+        description="further models, trained and compared with it: name → where it differs, such "
+        "as plain: {model: {decoder: {skip: none}}, training: {view_weight: 0}}",
+    )
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), description="tiles → embeddings")
     phenotypes: PhenotypesSettings = Field(
         PhenotypesSettings(), description="embeddings → phenotypes"
     )
+    diagnostics: DiagnosticsSettings = Field(DiagnosticsSettings(), description="measuring models")
     report: ReportSettings = Field(ReportSettings(), description="figures")
+
+    def all_models(self) -> dict[str, tuple[ModelSettings, TrainingSettings]]:
+        """Every model of the run, by name, `model` first.
+
+        Raises `SettingsError` for a key that a variant does not know, or a name given twice.
+        """
+        found = {self.model.name: (self.model, self.training)}
+        for name, variant in self.models.items():
+            if name in found:
+                raise SettingsError(
+                    required="a name of its own for every model",
+                    found=f"'{name}' under models, and model.name {self.model.name}",
+                    action="give one of them another name",
+                )
+            differs = variant.model | {"name": name}
+            found[name] = (
+                parse(ModelSettings, _merged(self.model, differs), f"models.{name}.model"),
+                parse(
+                    TrainingSettings,
+                    _merged(self.training, variant.training),
+                    f"models.{name}.training",
+                ),
+            )
+        return found
 
 
 class PlateRow(Room):
@@ -329,6 +411,17 @@ def parse(model: type[M], values: dict[str, Any], source: str) -> M:
             if key
             else "correct it (config/README.md describes every key)",
         ) from None
+
+
+def _merged(base: Room, differs: dict[str, Any]) -> dict[str, Any]:
+    """The values of `base` with those of `differs` in their place, rooms within rooms too."""
+    values = base.model_dump(mode="json")
+    for key, value in differs.items():
+        inner = getattr(base, key, None)
+        if isinstance(inner, Room) and isinstance(value, dict):
+            value = _merged(inner, value)
+        values[key] = value
+    return values
 
 
 def _keys_beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -460,6 +460,68 @@ MORPHS = Contract(
     key=("line", "position"),
 )
 
+DIAGNOSTICS = Contract(
+    "diagnostics/{model}/diagnostics.csv",
+    "the model measured on held-out cells, one row per figure",
+    (
+        Column("diagnostic", "string", "what was measured"),
+        Column("value", "float64", "the figure"),
+        Column("unit", "string", "its unit"),
+        Column("at_least", "float64", "threshold from the settings; empty: none", nullable=True),
+        Column("verdict", "string", "passed or failed; measured: there is no threshold"),
+        Column("meaning", "string", "what it is, in a sentence"),
+        Column("remedy", "string", "what to do where it failed", nullable=True),
+    ),
+    key=("diagnostic",),
+)
+
+RINGS = Contract(
+    "diagnostics/{model}/rings.csv",
+    "reconstructions of held-out cells against their tiles, by spatial frequency",
+    (
+        Column("channel", "string", "name of the channel"),
+        Column("frequency", "float64", "cycles per pixel"),
+        Column(
+            "correlation",
+            "float64",
+            "Fourier ring correlation of the posterior mean with the tile, which carries camera "
+            "noise: noise lowers it",
+        ),
+        Column("power_ratio", "float64", "power over that of the tile", nullable=True),
+    ),
+    key=("channel", "frequency"),
+)
+
+COMPARISON = Contract(
+    "comparison/models.csv",
+    "the models of a run on the same held-out cells, the fewest bits first",
+    (
+        Column("model", "string", "name of the model"),
+        Column("skip", "string", "kind of decoder"),
+        Column("likelihood", "string", "distribution of counts"),
+        Column("latent_dim", "Int64", "numbers in z"),
+        Column("parameters", "Int64", "weights"),
+        Column("bits", "float64", "the bound, all rates counted, bits per pixel and channel"),
+        Column("distortion", "float64", "nats per tile"),
+        Column("rate_z", "float64", "nats per tile"),
+        Column("rate_u", "float64", "nats per tile"),
+        Column("z_share", "float64", "of what z and u know, what z carries"),
+        Column("frc", "float64", "Fourier ring correlation, 0.1 to 0.2 cycles per pixel"),
+        Column("power", "float64", "power over that of the tiles, the same band"),
+        Column("checkerboard", "float64", "power of patterns of period 2 over their neighbours'"),
+        Column("quarter_turns", "float64", "how far z moves, in distances between random cells"),
+        Column("angles", "float64", "the same, other angles on a central disc"),
+        Column("shifts", "float64", "the same, shifts of 2 pixels"),
+        Column(
+            "auroc",
+            "float64",
+            "treatments told from controls by z, mean over their highest concentrations",
+            nullable=True,
+        ),
+    ),
+    key=("model",),
+)
+
 CONTRACTS = (
     FIELDS,
     TILES,
@@ -474,4 +536,7 @@ CONTRACTS = (
     SAMPLES,
     RESAMPLED,
     MORPHS,
+    DIAGNOSTICS,
+    RINGS,
+    COMPARISON,
 )

@@ -34,6 +34,10 @@ class TrainingError(VaeSciError):
     """Training cannot go on: the loss is not finite, or the data do not fit the model."""
 
 
+class DiagnosticsError(VaeSciError):
+    """A trained model does not reach what the settings ask of it."""
+
+
 class StorageError(VaeSciError):
     """The machine cannot read or write now: a full or failing disk, no permission, or another run
     that writes there."""

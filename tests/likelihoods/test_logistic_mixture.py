@@ -1,10 +1,18 @@
-"""What belongs to the mixture alone: its limits and its weights."""
+"""What belongs to the mixture alone: its limits, its weights, and coupling between channels."""
 
 from __future__ import annotations
 
-import torch
+import math
 
-from vae_sci.likelihoods.logistic_mixture import LogisticMixture
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from vae_sci.config import LikelihoodSettings
+from vae_sci.likelihoods import GreyLevels, make_likelihood
+from vae_sci.likelihoods.logistic_mixture import CoupledLogisticMixture, LogisticMixture
 
 TOP = torch.tensor([[[255]]])
 
@@ -62,3 +70,101 @@ def test_log_scales_from_tiny_to_huge_have_finite_gradients() -> None:
         for p in params:
             assert p.grad is not None
             assert p.grad.isfinite().all()
+
+
+def coupled(n_levels: int, channels: int, spread: float) -> tuple[CoupledLogisticMixture, Tensor]:
+    """A random coupled mixture of two components, each pixel alike, for all joint levels: one
+    tile per joint level, (n_levels ** channels, channels, 1, 1)."""
+    generator = torch.Generator().manual_seed(7)
+    joint = torch.cartesian_prod(*[torch.arange(n_levels)] * channels).view(-1, channels, 1, 1)
+    n = len(joint)
+    logits, means = torch.randn(2, 1, channels, 2, 1, 1, generator=generator).double()
+    coupling = torch.randn(1, channels, channels - 1, 2, 1, 1, generator=generator).double()
+    at = CoupledLogisticMixture(
+        logits.expand(n, -1, -1, -1, -1),
+        ((n_levels - 1) / 2 + spread * means).expand(n, -1, -1, -1, -1),
+        torch.full((n, channels, 2, 1, 1), math.log(spread), dtype=torch.float64),
+        (0.6 * coupling).expand(n, -1, -1, -1, -1, -1),
+        torch.tensor(n_levels - 1).view(1, 1, 1),
+    )
+    return at, joint
+
+
+@pytest.mark.parametrize("spread", [0.2, 1.0, 8.0])
+def test_coupled_mass_sums_to_one_over_all_joint_levels(spread: float) -> None:
+    at, joint = coupled(7, 3, spread)
+    assert at.log_prob(joint).sum(1).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_coupled_mass_is_not_that_of_independent_channels() -> None:
+    at, joint = coupled(7, 3, 1.0)
+    mass = at.log_prob(joint).sum(1).exp().view(7, 7, 7)
+    apart = torch.einsum("i,j,k->ijk", mass.sum((1, 2)), mass.sum((0, 2)), mass.sum((0, 1)))
+    assert 0.5 * (mass - apart).abs().sum() > 0.1
+
+
+def test_coupled_moments_are_those_of_the_joint_mass() -> None:
+    at, joint = coupled(61, 3, 1.2)
+    mass = at.log_prob(joint).sum(1).exp()
+    levels = joint.double()[:, :, 0, 0]
+    mean = (mass.view(-1, 1) * levels).sum(0)
+    variance = (mass.view(-1, 1) * (levels - mean).square()).sum(0)
+    torch.testing.assert_close(at.mean[0, :, 0, 0], mean, rtol=1e-3, atol=0)
+    torch.testing.assert_close(at.variance[0, :, 0, 0], variance, rtol=5e-3, atol=0)
+
+
+def test_coupled_samples_follow_the_joint_mass() -> None:
+    torch.manual_seed(3)
+    at, joint = coupled(5, 3, 0.8)
+    drawn = at.sample((400,)).squeeze((-1, -2)).flatten(0, 1)
+    index = (drawn * torch.tensor([25, 5, 1])).sum(1)
+    counts = np.bincount(index.numpy(), minlength=125)
+    expected = at.log_prob(joint).sum(1).exp().flatten().numpy() * counts.sum()
+    kept = expected >= 5
+    pooled = [np.append(c[kept], c[~kept].sum()) for c in (counts, expected)]
+    assert stats.chisquare(pooled[0], pooled[1] * counts.sum() / pooled[1].sum()).pvalue > 1e-3
+
+
+def test_without_coupling_nothing_changes() -> None:
+    logits, means, log_scales = random_params(3)
+    zero = torch.zeros(4, 2, 1, 3, 5, 6).double()
+    apart = LogisticMixture(logits, means, log_scales, TOP)
+    together = CoupledLogisticMixture(logits, means, log_scales, zero, TOP)
+    levels = random_levels()
+    torch.testing.assert_close(together.log_prob(levels), apart.log_prob(levels))
+    torch.testing.assert_close(together.mean, apart.mean)
+    torch.testing.assert_close(together.variance, apart.variance)
+
+
+def test_coupling_has_the_gradient_of_the_value() -> None:
+    generator = torch.Generator().manual_seed(9)
+    coupling = 0.3 * torch.randn(4, 3, 2, 2, 1, 2, generator=generator).double()
+    logits, means, log_scales = torch.randn(3, 4, 3, 2, 1, 2, generator=generator).double()
+    levels = torch.randint(0, 256, (4, 3, 1, 2), generator=generator)
+    inputs = [logits, 120 + 60 * means, 3 + 0.3 * log_scales, coupling]
+    assert torch.autograd.gradcheck(
+        lambda *p: CoupledLogisticMixture(*p, TOP).log_prob(levels),
+        [p.requires_grad_() for p in inputs],
+        rtol=1e-4,
+    )
+
+
+def test_coupling_learns_what_channels_share() -> None:
+    """Two channels of correlation ρ: it saves the mutual information, −½ log(1 − ρ²), of two."""
+    rho, n = 0.9, 96
+    draws = np.random.default_rng(0).multivariate_normal([0, 0], [[1, rho], [rho, 1]], n * n)
+    levels = torch.tensor(500 + 40 * draws).round().int().T.reshape(1, 2, n, n)
+    grey = GreyLevels((0, 0), (1, 1), (1023, 1023))
+    nats = []
+    for coupling in (False, True):
+        settings = LikelihoodSettings(components=2, coupling=coupling)
+        likelihood = make_likelihood(settings, grey, (500.0, 500.0), (40.0, 40.0))
+        params = torch.zeros(1, 2 * likelihood.n_params, 1, 1, requires_grad=True)
+        optimiser = torch.optim.Adam([params], lr=0.05)
+        for _ in range(150):
+            loss = -likelihood(params.expand(-1, -1, n, n)).log_prob(levels).sum() / n**2
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        nats.append(loss.item())
+    assert nats[0] - nats[1] == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.03)

@@ -47,7 +47,8 @@ def tiles(n: int = 4, top: int = 4095) -> torch.Tensor:
 def acts(model: VAE, levels: torch.Tensor):
     """q(z|x), p(x|z) at a draw, and q of a mirrored view: what a training step sees."""
     noise = model.draw_noise(len(levels), torch.Generator().manual_seed(2))
-    return model(levels, None, levels.flip(3), None, noise)
+    x = model.standardized(levels)
+    return model(x, x.flip(3), noise)
 
 
 @pytest.fixture(params=["none", "latent", "ladder"])

@@ -7,12 +7,15 @@ import pytest
 from scipy.stats import norm
 
 from vae_sci.phenotypes.scores import (
+    WIDE,
+    average_precision,
     balanced_accuracy,
     bootstrap_interval,
     grouped_folds,
     knn_balanced_accuracy,
     knn_predictions,
     linear_probe_balanced_accuracy,
+    linear_probe_predictions,
     nested_folds,
     not_same_compound,
     probe_auroc,
@@ -73,6 +76,18 @@ def test_linear_probe_reaches_the_best_possible_and_chance() -> None:
     assert linear_probe_balanced_accuracy(z, labels, folds) == pytest.approx(expected, abs=0.02)
 
 
+def test_linear_probe_of_wide_features_is_the_same_fit() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=300)
+    z = rng.normal(size=(300, 8)) + 0.8 * np.eye(4, 8)[labels]
+    folds = np.arange(300) % 3
+    # Columns of zeros change nothing but the way of fitting.
+    wide = np.pad(z, ((0, 0), (0, WIDE)))
+    narrow, other = (linear_probe_predictions(x, labels, folds) for x in (z, wide))
+    assert (narrow == other).mean() > 0.99
+    assert 0.4 < (narrow == labels).mean() < 0.9
+
+
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0, 2.0])
 def test_auroc_of_a_planted_shift_is_phi_of_delta_over_root_2(delta: float) -> None:
     rng = np.random.default_rng(1)
@@ -115,6 +130,19 @@ def test_not_same_compound_by_hand() -> None:
 
 def test_not_same_compound_with_one_compound_is_never_right() -> None:
     assert not not_same_compound(np.eye(3), np.array(["a"] * 3), np.array(["L"] * 3)).any()
+
+
+def test_average_precision_by_hand() -> None:
+    angle = np.deg2rad([0, 1, 10, 30, 45, 85])
+    profiles = np.column_stack([np.cos(angle), np.sin(angle)]) * [[1], [50], [1], [9], [1], [1]]
+    compounds = np.array(["a", "a", "b", "c", "d", "e"])
+    labels = np.array(["L", "L", "M", "L", "L", "N"])
+    found = average_precision(profiles, compounds, labels)
+    # Each dose of a sees b (M), c (L), d (L), e (N): the other dose is not asked.
+    assert found[:2] == pytest.approx([(1 / 2 + 2 / 3) / 2] * 2)
+    # c sees d (L), b (M), a (L), a (L), e (N); d sees c (L), b (M), e (N), a (L), a (L).
+    assert found[3:5] == pytest.approx([(1 + 2 / 3 + 3 / 4) / 3, (1 + 2 / 4 + 3 / 5) / 3])
+    assert np.isnan(found[[2, 5]]).all()
 
 
 def test_bootstrap_interval_covers_and_resamples_groups() -> None:

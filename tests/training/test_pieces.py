@@ -8,7 +8,7 @@ import torch
 
 from vae_sci.errors import InputError
 from vae_sci.training import ema, schedule
-from vae_sci.training.augment import augment, draw_moves
+from vae_sci.training.augment import augment, disc, draw_moves, turned_disc
 from vae_sci.training.scaling import measure
 from vae_sci.training.stream import TileStream
 
@@ -41,6 +41,30 @@ def test_augmentation_keeps_counts_and_channels_together():
     both = augment(torch.cat([tiles, tiles + 1], 1), drawn(len(tiles), 3))
     assert torch.equal(both[:, 0] + 1, both[:, 1])
     assert set(both[0, 0].flatten().tolist()) <= set(tiles[0, 0].flatten().tolist())
+
+
+def blob(size: tuple[int, int], y: float, x: float) -> torch.Tensor:
+    """A smooth spot (1, 1, H, W) at (y, x), pixels from the centre."""
+    rows, columns = (torch.arange(n) + 0.5 - n / 2 for n in size)
+    return torch.exp(-((rows[:, None] - y) ** 2 + (columns - x) ** 2) / 18)[None, None]
+
+
+@pytest.mark.parametrize("size", [(48, 48), (48, 64), (64, 48)])
+@pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2, 3.0])
+def test_a_disc_turns_about_its_centre_by_the_angle(size: tuple[int, int], angle: float):
+    turned = turned_disc(blob(size, 3.0, 12.0), torch.tensor([angle]))
+    cos, sin = np.cos(angle), np.sin(angle)
+    expected = disc(blob(size, cos * 3 - sin * 12, sin * 3 + cos * 12))
+    torch.testing.assert_close(turned, expected, atol=0.03, rtol=0)
+
+
+def test_no_view_on_a_disc_tells_its_angle_by_its_corners():
+    x = torch.ones(2, 3, 32, 32)
+    turned = turned_disc(x, torch.tensor([0.0, 0.5]))
+    inside = disc(x) > 0
+    assert not turned[~inside].any()
+    assert 0.75 < float(inside.float().mean()) < 0.8  # π/4
+    torch.testing.assert_close(turned[inside], x[inside], atol=0.15, rtol=0)
 
 
 def test_the_step_size_rises_to_its_peak_and_falls_to_a_hundredth():

@@ -62,14 +62,12 @@ def embed_plate(
         raise _another_camera(error, store) from None
     out = results / "embeddings" / model_name / f"{plate}.parquet"
     reference = np.array(card["novelty_reference"])
-    number = model.plates.index(plate) if plate in model.plates else -1
     with publish(out) as temporary:
         writer = None
         for start in range(0, len(table), settings.batch_size):
             rows = table.iloc[start : start + settings.batch_size]
             levels, visible = load_levels(model, card, store, rows)
-            told = torch.full((len(rows),), number) if model.plates else None
-            seen, terms = describe(model, levels, visible, told)
+            seen, terms = describe(model, levels, visible, told_plate(model, plate, len(rows)))
             frame = _frame(rows["cell_id"], seen.z, terms)
             cost = frame[["distortion", "rate_z", "rate_u"]].sum(axis=1).to_numpy()
             # Percentile among the validation cells, by the reference's own percentiles.
@@ -98,6 +96,13 @@ def check_fit(card: dict[str, Any], store: Path) -> None:
                 found=f"{name} {about[name]} in {store}",
                 action="embed with a model trained on such tiles",
             )
+
+
+def told_plate(model: VAE, plate: str, n: int) -> Tensor | None:
+    """What the decoder is told of n tiles of a plate: see `VAE.generative`."""
+    if not model.plates:
+        return None
+    return torch.full((n,), model.plates.index(plate) if plate in model.plates else -1)
 
 
 def load_levels(

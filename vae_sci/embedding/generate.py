@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_sci.contracts import GENERATED, RESAMPLED, SAMPLES
-from vae_sci.embedding.encode import load_levels
+from vae_sci.embedding.encode import load_levels, told_plate
 from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
@@ -20,7 +20,7 @@ from vae_sci.model.vae import VAE, Generated
 from vae_sci.training.stream import read_tables
 
 N_IMAGES = 24  # held-out cells, and draws from the prior
-TEMPERATURES = (0.5, 0.7, 1.0)
+TEMPERATURES = (1.0, 0.7, 0.5)  # the prior itself first
 N_RESAMPLED, N_DRAWS = 5, 6  # cells whose u is drawn anew, and how often
 
 
@@ -43,16 +43,18 @@ def generate(
     draws = torch.Generator().manual_seed(seed)
 
     originals, reconstructions, predictive, records = [], [], [], []
-    z, told = [], []
+    z: list[Tensor] = []
+    told: list[Tensor] = []
     # Likelihoods draw from torch's own generator.
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
         for plate, rows in _chosen(read_tables(results, plates), seed).groupby("plate", sort=False):
             levels, visible = load_levels(model, card, results / "tiles" / f"{plate}.zarr", rows)
-            number = model.plates.index(str(plate)) if plate in model.plates else -1
-            told.append(torch.full((len(rows),), number))
-            seen, terms = describe(model, levels, visible, told[-1])
-            made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=told[-1])
+            own = told_plate(model, str(plate), len(rows))
+            seen, terms = describe(model, levels, visible, own)
+            made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=own)
+            if own is not None:
+                told.append(own)
             z.append(seen.z.mean)
             originals.append(_counts(model, levels))
             reconstructions.append(expected_counts(model, made))
@@ -75,7 +77,8 @@ def generate(
     SAMPLES.write(numbered(grid.to_frame()), folder / "samples.csv")
 
     some = np.unique(np.linspace(0, len(cells) - 1, N_RESAMPLED).round().astype(int))
-    images = _resampled(model, torch.cat(z)[some], torch.cat(told)[some], draws)
+    of_some = torch.cat(told)[some] if told else None
+    images = _resampled(model, torch.cat(z)[some], of_some, draws)
     write_stack(images.reshape(-1, *images.shape[2:]), folder / "resampled.ome.tif", card)
     grid = pd.MultiIndex.from_product(
         [cells["cell_id"].iloc[some], range(images.shape[1])], names=["cell_id", "draw"]
@@ -96,17 +99,20 @@ def _samples(model: VAE, draws: torch.Generator) -> np.ndarray:
     )
 
 
-def _resampled(model: VAE, z: Tensor, told: Tensor, draws: torch.Generator) -> np.ndarray:
+def _resampled(model: VAE, z: Tensor, told: Tensor | None, draws: torch.Generator) -> np.ndarray:
     """Counts (cells, 1 + draws, C, H, W): u at its prior's mean, then drawn from its prior.
 
-    A decoder without u has but the first. z (cells, latent_dim); told (cells,), their plates.
+    A decoder without u has but the first. z (cells, latent_dim); told (cells,), their plates, where
+    the decoder is told them.
     """
     plain = expected_counts(model, model.generative(z, temperature=0.0, plate=told))[:, None]
     noise = model.draw_noise(len(z) * N_DRAWS, draws).share(slice(None), z.device)
     if not noise.u:
         return plain
-    each = [part.repeat_interleave(N_DRAWS, dim=0) for part in (z, told)]
-    made = expected_counts(model, model.generative(each[0], noise=noise.u, plate=each[1]))
+    each = z.repeat_interleave(N_DRAWS, dim=0)
+    if told is not None:
+        told = told.repeat_interleave(N_DRAWS, dim=0)
+    made = expected_counts(model, model.generative(each, noise=noise.u, plate=told))
     return np.concatenate([plain, made.reshape(len(z), N_DRAWS, *made.shape[1:])], axis=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -170,3 +171,28 @@ def read_field(rows: pd.DataFrame) -> NDArray[Any]:
             )
         planes.append(here[page])
     return np.stack(planes)
+
+
+def read_frames(path: str | Path, repeated: bool = False) -> NDArray[Any]:
+    """All planes of a file, (T, C, H, W) uint8 or uint16, unchanged.
+
+    Axes called channels or samples in the file are C, times and depths T. Axes without a name are
+    T where frames are `repeated`, else C. Raises `InputError` as `read_planes`.
+    """
+    with open_tiff(path) as tif:
+        series = tif.series[0]
+        check_counts(path, series)
+        axes, shape = series.axes, series.shape
+        if not {"Y", "X"} <= set(axes):
+            raise InputError(
+                required="images with axes Y and X",
+                found=f"axes {axes} of shape {tuple(shape)} in {path}",
+                action="export the images as planes",
+            )
+        named = "CS" if repeated else "CSQI"
+        channels = [i for i, axis in enumerate(axes) if axis in named]
+        times = [i for i, axis in enumerate(axes) if axis not in named + "YX"]
+        order = (*times, *channels, axes.index("Y"), axes.index("X"))
+        count = math.prod(shape[i] for i in channels)
+        stack = series.asarray().transpose(order)
+        return stack.reshape(-1, count, *stack.shape[-2:])

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from vae_sci.config import LikelihoodSettings
 from vae_sci.errors import SettingsError
 from vae_sci.likelihoods.base import LevelDistribution, Likelihood, bits_per_pixel
+from vae_sci.likelihoods.camera import Camera
+from vae_sci.likelihoods.gaussian import Gaussian
 from vae_sci.likelihoods.gaussian_fixed import GaussianFixed
 from vae_sci.likelihoods.grey_levels import GreyLevels, detect_grey_levels
+from vae_sci.likelihoods.laplace import Laplace
 from vae_sci.likelihoods.logistic_mixture import LogisticMixtureLikelihood
+from vae_sci.likelihoods.negative_binomial import NegativeBinomialLikelihood
+from vae_sci.likelihoods.noise import CameraNoise
+from vae_sci.likelihoods.poisson import Poisson
 
 __all__ = [
-    "LIKELIHOODS",
+    "CameraNoise",
     "GreyLevels",
     "LevelDistribution",
     "Likelihood",
@@ -21,31 +27,42 @@ __all__ = [
     "make_likelihood",
 ]
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "gaussian_fixed": GaussianFixed,
-    "logistic_mixture": LogisticMixtureLikelihood,
-}
-
 
 def make_likelihood(
-    name: str,
+    settings: LikelihoodSettings,
     grey_levels: GreyLevels,
     centre: Sequence[float],
     scale: Sequence[float],
-    **options: Any,
+    noise: CameraNoise | None = None,
 ) -> Likelihood:
-    """The likelihood called `name` in the settings; see `Likelihood` for the other arguments.
-
-    Options: ``sigma`` for gaussian_fixed, ``components`` for logistic_mixture.
+    """The likelihood that the settings name; see `Likelihood` for centre and scale.
 
     Raises
     ------
-    SettingsError : there is no such likelihood, or an option is out of range.
+    SettingsError : the family needs the camera's noise, and `noise` is None.
     """
-    if name not in LIKELIHOODS:
+    channels = (grey_levels, centre, scale)
+    match settings.name:
+        case "gaussian_fixed":
+            return GaussianFixed(*channels, sigma=settings.sigma)
+        case "gaussian":
+            return Gaussian(*channels)
+        case "laplace":
+            return Laplace(*channels)
+        case "logistic_mixture":
+            return LogisticMixtureLikelihood(*channels, settings.components, settings.coupling)
+    if noise is None:
         raise SettingsError(
-            required=f"a likelihood, one of {', '.join(LIKELIHOODS)}",
-            found=repr(name),
-            action="correct the likelihood in the model's settings",
+            required=f"the camera's noise for likelihood {settings.name}: gain, offset and read "
+            "variance of every channel",
+            found="no calibration",
+            action="calibrate the camera, or choose a likelihood that needs none, such as "
+            "logistic_mixture",
         )
-    return LIKELIHOODS[name](grey_levels, centre, scale, **options)
+    match settings.name:
+        case "poisson":
+            return Poisson(*channels, noise)
+        case "negative_binomial":
+            return NegativeBinomialLikelihood(*channels, noise)
+        case "camera":
+            return Camera(*channels, noise)

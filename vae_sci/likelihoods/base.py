@@ -10,16 +10,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
+from torch.nn import functional as F
 
 from vae_sci.errors import ContractError
 from vae_sci.likelihoods.grey_levels import GreyLevels
 
 # Standard deviation, in steps, of the rounding to whole levels: the least that a channel can have.
 ROUNDING_SD = 1 / math.sqrt(12)
+TAME = 8.0  # e^8 standard deviations of a channel are wider than any range of levels
 
 
 class LevelDistribution(Distribution, ABC):
     """A probability mass over integer levels, independent for every pixel and channel.
+
+    (Where channels are coupled: of each channel, given those before it.)
 
     A continuous family F, in units of one level, is integrated over each level,
     ``P(x) = F(x + ½) − F(x − ½)``, with the open tails in the lowest and the highest level.
@@ -84,9 +88,9 @@ class Likelihood(nn.Module, ABC):
     """Turns the decoder's raw output into a `LevelDistribution`.
 
     The decoder's head gives ``n_params`` numbers per image channel, ordered (C, n_params). Raw
-    output 0 means: each channel has its mean and its standard deviation over the training data.
-    So start the head near zero (small weights, zero bias), and the first loss is that of a model
-    which knows the marginal mean and spread, nothing else.
+    output 0 means: each channel has its mean over the training data and, unless the camera's noise
+    law gives it, its standard deviation. So start the head near zero (small weights, zero bias),
+    and the first loss is that of a model which knows the marginal mean and spread, nothing else.
 
     Parameters
     ----------
@@ -118,6 +122,29 @@ class Likelihood(nn.Module, ABC):
         self.register_buffer("scale", shaped[1].clamp(min=ROUNDING_SD))
         self.register_buffer("top", torch.tensor(grey_levels.n_levels).view(-1, 1, 1) - 1)
 
+    def per_channel(self, numbers: Sequence[float]) -> Tensor:
+        """One number per channel → float32 (C, 1, 1).
+
+        Raises
+        ------
+        ContractError : there are more or fewer numbers than channels.
+        """
+        if len(numbers) != self.grey_levels.n_channels:
+            raise ContractError(
+                required=f"one number for each of {self.grey_levels.n_channels} channels",
+                found=f"{list(numbers)}",
+                action="calibrate every channel of the tiles, in their order",
+            )
+        return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1)
+
+    @staticmethod
+    def spread(raw: Tensor, at_zero: Tensor, floor: float) -> Tensor:
+        """A scale, in levels, in proportion to exp(raw) above a floor; at raw 0 it is `at_zero`.
+
+        The floor is approached, never hit: the gradient fades but does not stop. See `tamed`.
+        """
+        return floor + (at_zero - floor) * tamed(raw).exp()
+
     def forward(self, params: Tensor) -> LevelDistribution:
         """Raw decoder output (N, C · n_params, H, W), any float type → p(x | z) over levels."""
         with torch.autocast(params.device.type, enabled=False):
@@ -126,6 +153,15 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def distribution(self, params: Tensor) -> LevelDistribution:
         """Raw output (N, C, n_params, H, W), float32 or float64 → p(x | z); given by a family."""
+
+
+def tamed(raw: Tensor) -> Tensor:
+    """A raw log scale, growing a hundred times more slowly from `TAME` on.
+
+    Pixels at the ceiling can drive a log scale up without end: this does not overflow where exp
+    would, and its gradient does not stop either.
+    """
+    return TAME - F.leaky_relu(TAME - raw, 0.01)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Mixture of K discretised logistics per channel (PixelCNN++): the default likelihood.
 
-Salimans, Karpathy, Chen & Kingma 2017, PixelCNN++, section 2.1; here without the coupling between
-channels, whose place is `means`, and with edges found by integer level, not by a float threshold.
+Salimans, Karpathy, Chen & Kingma 2017, PixelCNN++, sections 2.1 and 2.2; here with edges found by
+integer level, not by a float threshold, and with a component drawn for each channel by itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from vae_sci.errors import SettingsError
-from vae_sci.likelihoods.base import LevelDistribution, Likelihood, at_least_float32
+from vae_sci.likelihoods.base import LevelDistribution, Likelihood, at_least_float32, tamed
 from vae_sci.likelihoods.grey_levels import GreyLevels
 
 COMPONENTS = -3  # the axis of the components in (N, C, K, H, W)
+CHANNELS = -3  # that of the channels in (N, C, H, W)
 MIN_SCALE = 0.05  # steps: a level then holds all but 1e-4 of its component; smaller gains nothing
 FAR = 1e4  # scales: exp(−FAR) is 0 in float64 too, and FAR · 0 is 0, which inf · 0 is not
 # Numbers per temporary on the CPU: a few of them fit in the cache, which halves the time.
@@ -87,15 +87,92 @@ class LogisticMixture(LevelDistribution):
         return (weights * spread).sum(COMPONENTS) + 1 / 12
 
 
+class CoupledLogisticMixture(LogisticMixture):
+    """A `LogisticMixture` in which later channels know what was observed in earlier ones.
+
+    ``mean_ck + Σ_{j<c} coupling_cjk (x_j − m_j)``, with x_j the level observed in channel j and
+    ``m_j = Σ_k π_jk mean_jk``. `log_prob` of channel c is that given channels j < c, so that its
+    sum over channels is the log mass of the pixel. PixelCNN++ shares one component over the
+    channels of a pixel; here each channel draws its own, given the levels before it. What is
+    linear in x_j − m_j then has expectation 0: `mean` (earlier channels at their means) and
+    `variance` (the recursion over covariances) are those of the joint distribution, to clipping.
+
+    Parameters
+    ----------
+    coupling : (N, C, C − 1, K, H, W); entries at j ≥ c are not read.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        means: Tensor,
+        log_scales: Tensor,
+        coupling: Tensor,
+        top: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(logits, means, log_scales, top, validate_args=validate_args)
+        self.coupling = at_least_float32(coupling)
+
+    def _log_mass(self, levels: Tensor) -> Tensor:
+        shifted = [
+            self._shifted(channel, levels[..., :channel, :, :])
+            for channel in range(self.batch_shape[CHANNELS])
+        ]
+        means = torch.stack(shifted, COMPONENTS - 1)
+        uncoupled = LogisticMixture(self.logits, means, self.log_scales, self.top)
+        return uncoupled._log_mass(levels)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Levels, int32, ``sample_shape + batch_shape``; channel by channel."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        drawn = torch.empty(shape, dtype=torch.int32, device=self.top.device)
+        top = self.top.expand(shape[CHANNELS], 1, 1)
+        with torch.no_grad():
+            for channel in range(shape[CHANNELS]):
+                own = slice(channel, channel + 1)
+                logits, log_scales = self.logits[:, own], self.log_scales[:, own]
+                means = self._shifted(channel, drawn[..., :channel, :, :]).unsqueeze(COMPONENTS - 1)
+                logits, log_scales = logits.expand_as(means), log_scales.expand_as(means)
+                alone = LogisticMixture(logits, means, log_scales, top[own])
+                drawn[..., own, :, :] = alone.sample()
+        return drawn
+
+    @property
+    def variance(self) -> Tensor:
+        own = super().variance
+        weights = self.logits.softmax(COMPONENTS)
+        # Cov(x_c, x_j) = Σ_k π_ck coupling_ck · Cov(x_<c, x_j): the shift alone is shared.
+        rows: list[list[Tensor]] = []
+        for c in range(self.batch_shape[CHANNELS]):
+            by = [self.coupling[:, c, j] for j in range(c)]
+            among = [[rows[max(i, j)][min(i, j)] for j in range(c)] for i in range(c)]
+            pull = [sum(by[i] * among[i][j].unsqueeze(1) for i in range(c)) for j in range(c)]
+            shared = [(weights[:, c] * p).sum(1) for p in pull]
+            moved = sum((weights[:, c] * p * b).sum(1) for p, b in zip(pull, by, strict=True))
+            rows.append([*shared, own[:, c] + moved])
+        return torch.stack([row[-1] for row in rows], CHANNELS)
+
+    def _shifted(self, channel: int, earlier: Tensor) -> Tensor:
+        """Means (…, N, K, H, W) of a channel, given the levels (…, N, channel, H, W) before it."""
+        weights = self.logits[:, :channel].softmax(COMPONENTS)
+        excess = earlier - (weights * self.means[:, :channel]).sum(COMPONENTS)
+        coupling = self.coupling[:, channel, :channel]
+        shift = (coupling * excess.unsqueeze(COMPONENTS)).sum(COMPONENTS - 1)
+        return self.means[:, channel] + shift
+
+
 class LogisticMixtureLikelihood(Likelihood):
-    """The decoder gives K logits, K means and K log scales per channel, in that order.
+    """The decoder gives K logits, K means and K log scales per channel, in that order, and with
+    `coupling` C − 1 times K numbers more, of which channel c reads the first c times K.
 
     ``mean_k = centre + scale · (raw + offset_k)`` is linear, so that a bright spot costs the same
     effort at any brightness. ``scale_k = MIN_SCALE + spread · scale · exp(raw)``: the floor is
     approached, never hit, so its gradient fades but does not stop. The offsets are the middles of
     K equal parts of ±1 standard deviation, so that components differ from the start, and `spread`
     is such that at raw output 0 the mixture has the channel's mean and (to the floor) its variance.
-    Time grows in proportion to K; by default 3.
+    Time grows in proportion to K. Coupling is ``tanh(raw)``, between channels in standard
+    deviations (PixelCNN++).
     """
 
     offsets: Tensor
@@ -105,16 +182,12 @@ class LogisticMixtureLikelihood(Likelihood):
         grey_levels: GreyLevels,
         centre: Sequence[float],
         scale: Sequence[float],
-        components: int = 3,
+        components: int,
+        coupling: bool,
     ) -> None:
         super().__init__(grey_levels, centre, scale)
-        if components < 1:
-            raise SettingsError(
-                required="a mixture of 1 component or more",
-                found=f"components {components}",
-                action="set it to 3 to 10",
-            )
-        self.n_params = 3 * components
+        self.components, self.coupling = components, coupling
+        self.n_params = components * (3 + coupling * (grey_levels.n_channels - 1))
         offsets = (2 * torch.arange(components) + 1) / components - 1
         # A logistic of scale s has variance s²π²/3; offsets and logistics share the channel's.
         left = 1 - float(offsets.square().mean())
@@ -122,20 +195,19 @@ class LogisticMixtureLikelihood(Likelihood):
         self.register_buffer("offsets", offsets.view(-1, 1, 1))
 
     def distribution(self, params: Tensor) -> LogisticMixture:
-        # One unbind, not three slices: its gradient is written once, not summed from three.
-        logits, means, log_scales = params.unflatten(2, (3, -1)).unbind(2)
+        # One unbind, not slices: its gradient is written once, not summed from several.
+        logits, means, log_scales, *raw = params.unflatten(2, (-1, self.components)).unbind(2)
         centre, scale = self.centre.unsqueeze(1), self.scale.unsqueeze(1)
         floor = math.log(MIN_SCALE)
         # exp(softplus(t)) = 1 + exp(t): the floor plus the scale, with nothing to overflow.
-        above_floor = F.softplus(log_scales + (scale.log() + (self.log_spread - floor)))
-        return LogisticMixture(
-            logits,
-            centre + scale * (means + self.offsets),
-            floor + above_floor,
-            self.top,
-            # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
-            validate_args=False,
-        )
+        above_floor = F.softplus(tamed(log_scales) + (scale.log() + (self.log_spread - floor)))
+        mixture = (logits, centre + scale * (means + self.offsets), floor + above_floor)
+        # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
+        if not (self.coupling and raw):
+            return LogisticMixture(*mixture, self.top, validate_args=False)
+        ratio = scale.unsqueeze(1) / scale[:-1]  # (C, C − 1, 1, 1, 1): levels per level
+        coupling = torch.stack(raw, 2).tanh() * ratio
+        return CoupledLogisticMixture(*mixture, coupling, self.top, validate_args=False)
 
 
 class _MixtureLogMass(torch.autograd.Function):

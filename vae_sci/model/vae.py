@@ -114,13 +114,8 @@ class VAE(nn.Module):
         self.settings, self.size, self.scaling = settings, size, scaling
         self.grey_levels = grey_levels
         self.plates = plates if "plate" in settings.decoder.condition else ()
-        chosen = settings.likelihood
-        options: dict[str, dict[str, Any]] = {
-            "logistic_mixture": {"components": chosen.components},
-            "gaussian_fixed": {"sigma": chosen.sigma},
-        }
         self.likelihood = make_likelihood(
-            chosen.name, grey_levels, scaling.mean, scaling.sd, **options[chosen.name]
+            settings.likelihood, grey_levels, scaling.mean, scaling.sd
         )
         channels = grey_levels.n_channels
         self.encoder = Encoder(channels, settings.widths, settings.depth, settings.latent_dim)
@@ -191,24 +186,21 @@ class VAE(nn.Module):
 
     def forward(
         self,
-        levels: Tensor,
-        visible: Tensor | None,
+        x: Tensor,
         view: Tensor,
-        view_visible: Tensor | None,
         noise: Noise,
         kept: Tensor | None = None,
         plate: Tensor | None = None,
     ) -> tuple[Normal, Generated, Normal]:
         """What a training step needs: q(z|x), p(x|z, u) at one draw of z and u, and q(z|x') of a
-        second view x' of the same cells (the same shapes).
+        second view x' of the same cells.
 
-        `noise` is what z and u are drawn with (Kingma & Welling 2014); `kept` (N,), bool, which
-        tiles keep their skips (skip dropout).
+        x, view : (N, C, H, W), encoder inputs as of `standardized`. `noise` is what z and u are
+        drawn with (Kingma & Welling 2014); `kept` (N,), bool, which tiles keep their skips (skip
+        dropout).
         """
-        both = torch.cat(
-            [self.standardized(levels, visible), self.standardized(view, view_visible)]
-        )
-        n = len(levels)
+        n = len(x)
+        both = torch.cat([x, view]).contiguous(memory_format=torch.channels_last)
         mean, sd, skips = self.encoder(both)
         q, q_view = (
             Normal(m, s, validate_args=False)

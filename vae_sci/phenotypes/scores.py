@@ -19,6 +19,9 @@ Labels = NDArray[Any]
 RECOVERY_CELLS = 5_000
 """Most cells on which `recovery` is measured."""
 
+WIDE = 100
+"""Features from which on probes are fitted without the Hessian, of side features × classes."""
+
 
 def grouped_folds(labels: Labels, groups: Labels, n_folds: int = 5, seed: int = 0) -> Labels:
     """Fold (N,) of each row: groups (plates) whole, classes spread as evenly as that allows."""
@@ -80,7 +83,8 @@ def linear_probe_predictions(z: Array, labels: Labels, folds: Labels) -> Labels:
     """
     predictions = np.empty_like(labels)
     for train, test in _splits(folds):
-        predictions[test] = _probe().fit(z[train], labels[train]).predict(z[test])
+        model = _probe(z.shape[1]).fit(z[train], labels[train])
+        predictions[test] = model.predict(z[test])
     return predictions
 
 
@@ -106,7 +110,8 @@ def probe_auroc(
         return float("nan")
     right = pairs = 0.0
     for train, test in _splits(nested_folds(is_treated, groups, min(folds, n_groups), seed)):
-        score = _probe().fit(z[train], is_treated[train]).decision_function(z[test])
+        model = _probe(z.shape[1]).fit(z[train], is_treated[train])
+        score = model.decision_function(z[test])
         treated = is_treated[test]
         right += mannwhitneyu(score[treated], score[~treated]).statistic
         pairs += treated.sum() * (~treated).sum()
@@ -119,11 +124,27 @@ def not_same_compound(profiles: Array, compounds: Labels, labels: Labels) -> NDA
     `profiles` (N, d) are means of treatments (compound and concentration); the mean of the result
     is the accuracy (Ljosa et al. 2013).
     """
-    unit = profiles / np.maximum(np.linalg.norm(profiles, axis=1, keepdims=True), 1e-12)
-    similarity = unit @ unit.T
-    similarity[compounds[:, None] == compounds[None, :]] = -np.inf
+    similarity = _similarity_to_others(profiles, compounds)
     nearest = similarity.argmax(axis=1)
     return np.asarray((labels[nearest] == labels) & (compounds[nearest] != compounds))
+
+
+def average_precision(profiles: Array, compounds: Labels, labels: Labels) -> Array:
+    """How early (cosine) the profiles of other compounds with the same label come, (N,).
+
+    Of the profiles (N, d) of other compounds, ranked by similarity: the mean, over those with the
+    same label, of the share of that label down to them. 1 where they come first, NaN where there
+    are none. The mean over profiles is mAP (Kalinin et al. 2025, copairs).
+    """
+    similarity = _similarity_to_others(profiles, compounds)
+    result = np.full(len(labels), np.nan)
+    for row, label in enumerate(labels):
+        others = np.flatnonzero(compounds != compounds[row])
+        right = labels[others[np.argsort(-similarity[row, others], kind="stable")]] == label
+        if right.any():
+            precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+            result[row] = precision[right].mean()
+    return result
 
 
 def bootstrap_interval(
@@ -166,15 +187,24 @@ def recovery(
     return result | scores | {"chance": 1 / len(names)}
 
 
+def _similarity_to_others(profiles: Array, compounds: Labels) -> Array:
+    """Cosine similarity (N, N) of profiles (N, d); −∞ within a compound."""
+    unit = profiles / np.maximum(np.linalg.norm(profiles, axis=1, keepdims=True), 1e-12)
+    similarity = unit @ unit.T
+    similarity[compounds[:, None] == compounds[None, :]] = -np.inf
+    return np.asarray(similarity)
+
+
 def _splits(folds: Labels) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     for number in np.unique(folds):
         yield folds != number, folds == number
 
 
-def _probe() -> Any:
+def _probe(n_features: int) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = LogisticRegression(class_weight="balanced", solver="newton-cholesky", max_iter=100)
+    solver = "newton-cholesky" if n_features < WIDE else "lbfgs"
+    model = LogisticRegression(class_weight="balanced", solver=solver, max_iter=1000)
     return make_pipeline(StandardScaler(), model)

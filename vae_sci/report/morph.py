@@ -117,7 +117,10 @@ def draw(lines: Sequence[Strip], channels: Sequence[str], contrast: np.ndarray) 
         f"its prior's mean. {_SHOWN} of {len(lines[0].frames)} evenly spaced points are shown. "
         "Bars: root mean square difference of neighbouring images over pixels and channels, in "
         "standard deviations (sd) of each channel over the training tiles; bars of one height mean "
-        "even steps." + left_out + " " + images.contrast_note(channels, contrast),
+        "even steps. How much they vary: their standard deviation over their mean."
+        + left_out
+        + " "
+        + images.contrast_note(channels, contrast),
         legend=images.channel_legend(channels),
         synthetic=True,
     )
@@ -143,7 +146,14 @@ def _strip(axis: Axes, line: Strip, picture: images.Mosaic) -> None:
     bars.bar(middle, line.distance, width=0.8 * (right - left) / steps, color=FAINT)
     mean = float(line.distance.mean())
     bars.plot([left, right], [mean, mean], color=INK, linewidth=0.8, linestyle=":")
-    bars.text(right + 0.02 * (right - left), mean, "mean", fontsize=6.5, va="center")
+    unevenness = line.distance.std() / mean if mean > 0 else 0.0
+    bars.text(
+        right + 0.02 * (right - left),
+        mean,
+        f"mean; bars\nvary by {unevenness:.0%}",
+        fontsize=6.5,
+        va="center",
+    )
     bars.set_xlim(axis.get_xlim())
     bars.set_ylim(0, max(float(line.distance.max()) * 1.1, 1e-12))
     bars.set_xticks([])

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 import vae_sci
 from vae_sci import algorithms
@@ -29,7 +30,7 @@ from vae_sci.model.objective import Terms, bound, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
 from vae_sci.training import ema, schedule
-from vae_sci.training.augment import augment, draw_moves
+from vae_sci.training.augment import augment, disc, draw_moves, turned_disc
 from vae_sci.training.scaling import measure
 from vae_sci.training.state import load_state, save_state, state_path
 from vae_sci.training.stream import Batch, TileStream, open_stream, read_tables
@@ -179,19 +180,28 @@ def _fit(
             levels, visible = _augment(levels, visible, moves)
             noise = model.draw_noise(n_global, random_noise)
             kept = torch.rand(n_global, generator=random_noise)[share] >= training.skip_dropout
+            x, x_view = model.standardized(levels, visible), model.standardized(view, view_visible)
+            kept = kept.to(fabric.device)
+            if training.any_angle:
+                # Where u is drawn from its prior, nothing but z is read off the encoder's input:
+                # it may be the disc alone, and its view turned by any angle.
+                angle = 2 * math.pi * torch.rand(n_global, generator=random_moves)[share]
+                whole = kept[:, None, None, None]
+                x = torch.where(whole, x, disc(x))
+                x_view = torch.where(whole, x_view, turned_disc(x_view, angle.to(fabric.device)))
             q, made, q_view = wrapped(
-                levels,
-                visible,
-                view,
-                view_visible,
+                x,
+                x_view,
                 noise.share(share, fabric.device),
-                kept.to(fabric.device),
+                kept,
                 plate_numbers(model, stream, batch),
             )
             terms = score(q, made, levels, visible)
             apart = view_loss(*(_gathered(d.mean, fabric) for d in (q, q_view)))
             elbo = terms.loss(beta, beta_skips, training.free_bits, training.capacity)
             nats = elbo + training.view_weight * apart
+            if training.consistency:
+                nats = nats + training.consistency * kl_divergence(q_view, q).sum(dim=1).mean()
             loss = nats / terms.values.mean()
             optimizer.zero_grad()
             fabric.backward(loss)

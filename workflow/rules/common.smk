@@ -61,7 +61,8 @@ SETTINGS = told(lambda: parse_settings(Settings, config, "the configuration"))
 ROWS = {row.plate: row for row in told(lambda: read_plates(SETTINGS.plates))}
 RESULTS = SETTINGS.results
 PLATES = list(ROWS)
-MODELS = [SETTINGS.model.name]
+VARIANTS = told(SETTINGS.all_models)
+MODELS = list(VARIANTS)
 FIGURES |= {f"umap_{column}": "umap" for column in SETTINGS.report.colour_by}
 TABLES = (
     "clusters.csv",
@@ -77,6 +78,16 @@ def room(name):
     """Settings of one room as JSON: a rule reruns when its own settings change, and no others."""
     # In the order given: the order of images.channels is the order of channels in a tile.
     return json.dumps(getattr(SETTINGS, name).model_dump(mode="json"))
+
+
+def model_of(wildcards):
+    """The model's own settings as JSON."""
+    return json.dumps(VARIANTS[wildcards.model][0].model_dump(mode="json"))
+
+
+def training_of(wildcards):
+    """How this model is trained, as JSON."""
+    return json.dumps(VARIANTS[wildcards.model][1].model_dump(mode="json"))
 
 
 def row_of(wildcards):

@@ -21,8 +21,8 @@ rule train:
     params:
         version=algorithms.TRAIN,
         plates=SETTINGS.plates,
-        settings=room("model"),
-        training=room("training"),
+        settings=model_of,
+        training=training_of,
         seed=SETTINGS.seed,
         results=results_folder,
         device=device_for,
