@@ -23,6 +23,7 @@ from vae_sci.tiles.store import open_store
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
+AFTER_TILES = {"train", "embed", "generate", "phenotypes", "morph", "diagnose", "figures"}
 
 
 def snakemake(
@@ -110,15 +111,15 @@ def test_a_second_run_does_nothing(tiny_project: Path):
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ("phenotypes={resolution: 0.5}", {"phenotypes", "figures"}),
+        ("phenotypes={resolution: 0.5}", {"phenotypes", "morph", "figures"}),
         ("report={gallery_cells: 6}", {"figures"}),
         (
             "training={learning_rate: 0.0005}",
-            {"train", "embed", "generate", "phenotypes", "figures"},
+            AFTER_TILES,
         ),
         (
             "tiles={neighbours: mask}",
-            {"tiles", "train", "embed", "generate", "phenotypes", "figures"},
+            {"tiles", *AFTER_TILES},
         ),
     ],
 )
@@ -132,8 +133,8 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     ("room", "rules"),
     [
         ("FIGURES", {"figures"}),
-        ("EMBED", {"embed", "phenotypes", "figures"}),
-        ("INDEX", {"index", "tiles", "train", "embed", "generate", "phenotypes", "figures"}),
+        ("EMBED", {"embed", "phenotypes", "morph", "figures"}),
+        ("INDEX", {"index", "tiles", *AFTER_TILES}),
     ],
 )
 def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(
@@ -154,8 +155,9 @@ def test_one_rule_serves_gpu_and_cpu(tiny_project: Path, given: tuple[str, ...],
     assert done.returncode == 0, done.stdout + done.stderr
     devices = re.findall(r"vae-sci (\w+) .*--device (\w+)", done.stdout + done.stderr)
     assert sorted(devices) == [
+        ("diagnose", device),
         *(("embed", device), ("embed", device)),
-        *(("generate", device), ("train", device)),
+        *((name, device) for name in ("generate", "morph", "train")),
     ]
 
 
@@ -164,7 +166,7 @@ def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Pa
     text = path.read_text()
     try:
         path.write_text(text.replace("fragmentin", "renamed"))
-        assert rules_to_run(tiny_project) == {"phenotypes", "figures"}
+        assert rules_to_run(tiny_project) == {"phenotypes", "morph", "figures"}
     finally:
         path.write_text(text)
 

@@ -234,7 +234,7 @@ def _called(cells: pd.DataFrame, cell_id: str) -> str:
     """The cell with its treatment."""
     cell = cells[cells["cell_id"] == cell_id].iloc[0]
     given = "" if pd.isna(cell["treatment"]) else f", {cell['treatment']}"
-    dose = "" if pd.isna(cell["concentration"]) else f" {number(cell['concentration'])}"
+    dose = f" {number(cell['concentration'])}" if cell["concentration"] > 0 else ""
     return f"{cell_id}{given}{dose}"
 
 

@@ -108,13 +108,13 @@ def resampled(
         figure,
         "What the phenotype z leaves open",
         f"{len(rows)} of {len(cells)} held-out cells. Framed images are {SYNTHETIC}: predicted "
-        "means E[x|z,u], without camera noise, at the posterior mean of z. Reconstruction: u at "
-        "its posterior mean, read from the tile. z alone: u at the mean of its prior, which sees "
-        "only z."
+        "means, without camera noise, at the posterior mean of z. "
         + (
-            " Draws: u drawn from that prior; what differs among them is not in z. "
+            "Reconstruction: u at its posterior mean, read from the tile. z alone: u at the mean "
+            "of its prior, which sees only z. Draws: u drawn from that prior; what differs among "
+            "them is not in z. "
             if draws
-            else " "
+            else "There is no u: z alone is the reconstruction. "
         )
         + images.contrast_note(channels, contrast),
         legend=images.channel_legend(channels),
