@@ -90,6 +90,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
             'images: {channels: {"1": nucleus, "2": mitochondria, "3": fibres}}\n'
             "model: {latent_dim: 8, widths: [8, 16, 16, 16]}\n"
             "training: {epochs: 3, batch_size: 16}\n"
+            "diagnostics: {cells: 60}\n"
         )
         return folder
 

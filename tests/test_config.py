@@ -95,3 +95,35 @@ def test_a_bad_table_of_plates_names_row_and_value(tmp_path: Path, text: str, fo
     with pytest.raises(SettingsError) as error:
         read_plates(path)
     assert found in error.value.found
+
+
+def test_a_variant_differs_where_it_says_and_nowhere_else():
+    settings = Settings.model_validate(
+        {
+            "model": {"latent_dim": 8, "decoder": {"skip_channels": [2]}},
+            "training": {"epochs": 3},
+            "models": {"plain": {"model": {"decoder": {"skip": "none"}}, "training": {"beta": 2}}},
+        }
+    )
+    models = settings.all_models()
+    assert list(models) == ["vae", "plain"]
+    model, training = models["plain"]
+    assert (model.name, model.latent_dim, training.epochs, training.beta) == ("plain", 8, 3, 2)
+    assert model.decoder.skip == "none"
+    assert model.decoder.skip_channels == (2,)
+    assert models["vae"] == (settings.model, settings.training)
+
+
+@pytest.mark.parametrize(
+    ("variants", "says"),
+    [
+        ({"a": {"model": {"latent_dims": 3}}}, "latent_dim'"),
+        ({"a": {"training": {"epochs": 0}}}, "models.a.training"),
+        ({"vae": {}}, "vae"),
+        ({"a b": {}}, "models.a b.model"),
+    ],
+)
+def test_a_wrong_variant_is_named(variants, says):
+    with pytest.raises(SettingsError) as error:
+        Settings.model_validate({"models": variants}).all_models()
+    assert says in str(error.value)

@@ -151,6 +151,12 @@ class LikelihoodSettings(Room):
         allow_inf_nan=False,
         description="gaussian_fixed only: standard deviation, in standard deviations of a channel",
     )
+    calibration: str | None = Field(
+        None,
+        description="poisson, negative_binomial, camera: calibration.json of vae-sci calibrate, "
+        "channels in the order of the tiles'; null: gain by photon transfer from the training "
+        "tiles",
+    )
 
 
 class ModelSettings(Room):

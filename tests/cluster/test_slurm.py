@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 12
 RULES = {
     *("simulate", "index", "tiles", "train", "embed", "generate"),
-    *("phenotypes", "morph", "diagnose", "figures"),
+    *("phenotypes", "morph", "diagnose", "compare", "figures"),
 }
 
 

@@ -23,7 +23,8 @@ from vae_sci.tiles.store import open_store
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
-AFTER_TILES = {"train", "embed", "generate", "phenotypes", "morph", "diagnose", "figures"}
+AFTER_PHENOTYPES = {"morph", "compare", "figures"}
+AFTER_TILES = {"train", "embed", "generate", "diagnose", "phenotypes", *AFTER_PHENOTYPES}
 
 
 def snakemake(
@@ -52,6 +53,19 @@ def rules_in(done: subprocess.CompletedProcess[str]) -> set[str]:
     """Rules that the output of a dry run names."""
     text = done.stdout + done.stderr
     return set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M)) - {"all"}
+
+
+def test_a_further_model_is_trained_and_compared_and_leaves_the_first_alone(tiny_project: Path):
+    done = snakemake(
+        tiny_project,
+        *("-n", "--configfile", "tiny.yaml", "--config"),
+        "models={plain: {model: {decoder: {skip: none}}}}",
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    trained = re.findall(r"rule train:.*?wildcards: model=(\w+)", text, flags=re.S)
+    assert trained == ["plain"]
+    assert {"diagnose", "compare"} <= rules_in(done)
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.path)
@@ -111,16 +125,10 @@ def test_a_second_run_does_nothing(tiny_project: Path):
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ("phenotypes={resolution: 0.5}", {"phenotypes", "morph", "figures"}),
+        ("phenotypes={resolution: 0.5}", {"phenotypes", *AFTER_PHENOTYPES}),
         ("report={gallery_cells: 6}", {"figures"}),
-        (
-            "training={learning_rate: 0.0005}",
-            AFTER_TILES,
-        ),
-        (
-            "tiles={neighbours: mask}",
-            {"tiles", *AFTER_TILES},
-        ),
+        ("training={learning_rate: 0.0005}", AFTER_TILES),
+        ("tiles={neighbours: mask}", {"tiles", *AFTER_TILES}),
     ],
 )
 def test_a_changed_setting_reruns_what_depends_on_it(
@@ -132,8 +140,8 @@ def test_a_changed_setting_reruns_what_depends_on_it(
 @pytest.mark.parametrize(
     ("room", "rules"),
     [
-        ("FIGURES", {"figures"}),
-        ("EMBED", {"embed", "phenotypes", "morph", "figures"}),
+        ("FIGURES", {"compare", "figures"}),
+        ("EMBED", {"embed", "phenotypes", *AFTER_PHENOTYPES}),
         ("INDEX", {"index", "tiles", *AFTER_TILES}),
     ],
 )
@@ -166,7 +174,7 @@ def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Pa
     text = path.read_text()
     try:
         path.write_text(text.replace("fragmentin", "renamed"))
-        assert rules_to_run(tiny_project) == {"phenotypes", "morph", "figures"}
+        assert rules_to_run(tiny_project) == {"phenotypes", *AFTER_PHENOTYPES}
     finally:
         path.write_text(text)
 

@@ -9,7 +9,7 @@ from typing import Any
 from vae_sci.config import ModelSettings, parse
 from vae_sci.errors import ContractError, VaeSciError
 from vae_sci.files import publish, write_json
-from vae_sci.likelihoods import GreyLevels
+from vae_sci.likelihoods import CameraNoise, GreyLevels
 from vae_sci.model.vae import VAE, Scaling
 
 FORMAT = 3
@@ -33,6 +33,7 @@ def save_model(model: VAE, weights: dict[str, Any], card: dict[str, Any], folder
         "grey_levels": model.grey_levels.to_dict(),
         "scaling": model.scaling.to_dict(),
         "plates": list(model.plates),
+        "noise": model.noise.to_dict() if model.noise else None,
     }
     write_json(record | card, folder / "model.json")
 
@@ -55,6 +56,7 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[VAE, dict[str, Any]]:
             GreyLevels.from_dict(card["grey_levels"]),
             Scaling.from_dict(card["scaling"]),
             tuple(card["plates"]),
+            CameraNoise.from_dict(card["noise"]) if card["noise"] else None,
         )
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (

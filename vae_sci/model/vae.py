@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from vae_sci.config import ModelSettings
 from vae_sci.errors import SettingsError
-from vae_sci.likelihoods import GreyLevels, LevelDistribution, make_likelihood
+from vae_sci.likelihoods import CameraNoise, GreyLevels, LevelDistribution, make_likelihood
 from vae_sci.model.decoder import Decoder
 from vae_sci.model.encoder import Encoder
 
@@ -83,7 +83,8 @@ class Noise(NamedTuple):
 class VAE(nn.Module):
     """A variational autoencoder over tiles of grey levels (Kingma & Welling 2014).
 
-    `plates` are the plates that the decoder is told apart, where it is conditioned on them.
+    `plates` are the plates that the decoder is told apart, where it is conditioned on them;
+    `noise` is the camera's, for the likelihoods that know it.
 
     Raises
     ------
@@ -100,6 +101,7 @@ class VAE(nn.Module):
         grey_levels: GreyLevels,
         scaling: Scaling,
         plates: tuple[str, ...] = (),
+        noise: CameraNoise | None = None,
     ) -> None:
         super().__init__()
         halvings = len(settings.widths)
@@ -112,10 +114,10 @@ class VAE(nn.Module):
                 "give model.widths fewer entries",
             )
         self.settings, self.size, self.scaling = settings, size, scaling
-        self.grey_levels = grey_levels
+        self.grey_levels, self.noise = grey_levels, noise
         self.plates = plates if "plate" in settings.decoder.condition else ()
         self.likelihood = make_likelihood(
-            settings.likelihood, grey_levels, scaling.mean, scaling.sd
+            settings.likelihood, grey_levels, scaling.mean, scaling.sd, noise
         )
         channels = grey_levels.n_channels
         self.encoder = Encoder(channels, settings.widths, settings.depth, settings.latent_dim)

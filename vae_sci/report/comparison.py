@@ -51,7 +51,7 @@ def _comparison(results: Path, table: pd.DataFrame) -> Picture:
     bits, rings, share, nuisance, labels = above.subplots(1, 5, width_ratios=(1.6, 1.3, 1, 1, 1))
     _bits(bits, table)
     _rings(rings, results, models)
-    _bars(share, table, ["z_share"], "Share that z carries", (0, 1))
+    _bars(share, table, ["z_share"], "Share that z carries", None)
     _bars(
         nuisance,
         table,

@@ -31,6 +31,7 @@ from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
 from vae_sci.training import ema, schedule
 from vae_sci.training.augment import augment, disc, draw_moves, turned_disc
+from vae_sci.training.camera import camera_noise
 from vae_sci.training.scaling import measure
 from vae_sci.training.state import load_state, save_state, state_path
 from vae_sci.training.stream import Batch, TileStream, open_stream, read_tables
@@ -122,7 +123,8 @@ def _fit(
 
     torch.manual_seed(seed)
     names = tuple(source.plate for source in stream.sources)
-    model = VAE(settings, int(about["size"]), grey_levels, scaling, names)
+    noise = camera_noise(settings.likelihood, grey_levels, stream, seed)
+    model = VAE(settings, int(about["size"]), grey_levels, scaling, names, noise)
     first = next(stream.shuffled(FIRST_TILES, (seed,)))
     model.encoder.standardize_summaries(
         model.standardized(*_to_device(first, grey_levels, stream, torch.device("cpu")))
@@ -178,7 +180,7 @@ def _fit(
             )
             view, view_visible = _augment(levels, visible, view_moves)
             levels, visible = _augment(levels, visible, moves)
-            noise = model.draw_noise(n_global, random_noise)
+            draws = model.draw_noise(n_global, random_noise)
             kept = torch.rand(n_global, generator=random_noise)[share] >= training.skip_dropout
             x, x_view = model.standardized(levels, visible), model.standardized(view, view_visible)
             kept = kept.to(fabric.device)
@@ -192,7 +194,7 @@ def _fit(
             q, made, q_view = wrapped(
                 x,
                 x_view,
-                noise.share(share, fabric.device),
+                draws.share(share, fabric.device),
                 kept,
                 plate_numbers(model, stream, batch),
             )

@@ -1,11 +1,3 @@
-# Where there are several models, they are put side by side.
-COMPARISON = (
-    [f"{RESULTS}/comparison/models.csv", f"{RESULTS}/figures/comparison.png"]
-    if len(MODELS) > 1
-    else []
-)
-
-
 rule diagnose:
     """Measure a model on held-out cells: bits, rates, bypass of z, sharpness, nuisance."""
     input:
