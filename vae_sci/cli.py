@@ -309,7 +309,7 @@ def generate(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Reconstruct held-out cells and draw new ones from the prior, as image stacks.
+    """Reconstruct held-out cells, resample what z leaves open, make cells up: image stacks.
 
     Example: `vae-sci generate` writes OME-TIFFs into `results/generated/vae/`; what the model
     made is marked as synthetic.
@@ -338,6 +338,19 @@ def phenotypes(
     chosen = room_settings(settings, "phenotypes", PhenotypesSettings)
     with bar("phenotypes", "steps") as progress:
         make_phenotypes(_rows(plates), results, model, chosen, seed, progress=progress)
+
+
+@app.command()
+def morph(
+    model: Model = "vae", results: Results = DEFAULT_RESULTS, device: Device = "auto"
+) -> None:
+    """Walk in z from the controls to the strongest treatment, and between two typical cells.
+
+    Example: `vae-sci morph` writes `results/generated/vae/morphs.ome.tif`, marked as synthetic.
+    """
+    from vae_sci.embedding.morphs import morph as make
+
+    make(results, model, device=device)
 
 
 @app.command()
@@ -398,7 +411,7 @@ def figures(
     settings: Room = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw training curves, reconstructions, UMAPs, gallery and heat map as PNG and SVG.
+    """Draw training curves, generated images, UMAPs, gallery and heat map as PNG and SVG.
 
     Example: `vae-sci figures` writes into `results/figures/vae/`.
     """

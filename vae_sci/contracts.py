@@ -398,9 +398,13 @@ ENRICHMENT = Contract(
 
 GENERATED = Contract(
     "generated/{model}/cells.csv",
-    "held-out cells shown beside their reconstruction, in the order of the image stacks",
+    "held-out cells shown beside what the model makes of them, in the order of the image stacks",
     (
-        Column("row", "Int64", "position in originals.ome.tif and reconstructions.ome.tif, from 0"),
+        Column(
+            "row",
+            "Int64",
+            "position in originals, reconstructions and predictive.ome.tif, from 0",
+        ),
         Column("cell_id", "string", "as in the tile table"),
         Column("split", "string", "train, validation or test"),
         Column("rate_z", "float64", "KL(q(z|x) ‖ p(z)), nats"),
@@ -408,6 +412,52 @@ GENERATED = Contract(
         Column("bits", "float64", "distortion and rates, bits per pixel and channel"),
     ),
     key=("row",),
+)
+
+SAMPLES = Contract(
+    "generated/{model}/samples.csv",
+    "cells that the model makes up, z and u from the prior, in the order of samples.ome.tif",
+    (
+        Column("row", "Int64", "position in samples.ome.tif, from 0"),
+        Column("temperature", "float64", "factor on the draws of z and u; 1: the prior itself"),
+        Column("draw", "Int64", "which draw, from 0: the same numbers at every temperature"),
+    ),
+    key=("temperature", "draw"),
+)
+
+RESAMPLED = Contract(
+    "generated/{model}/resampled.csv",
+    "what z leaves open: some of the cells in cells.csv with z at its posterior mean and u from "
+    "its prior, in the order of resampled.ome.tif",
+    (
+        Column("row", "Int64", "position in resampled.ome.tif, from 0"),
+        Column("cell_id", "string", "as in the tile table"),
+        Column(
+            "draw", "Int64", "0: u at its prior's mean; from 1: draws, none where there is no u"
+        ),
+        Column("temperature", "float64", "factor on the draw of u: 0 its prior's mean, 1 a draw"),
+    ),
+    key=("cell_id", "draw"),
+)
+
+MORPHS = Contract(
+    "generated/{model}/morphs.csv",
+    "straight lines in z, in the order of morphs.ome.tif",
+    (
+        Column("row", "Int64", "position in morphs.ome.tif, from 0"),
+        Column("line", "string", "treatments: between the means of two groups; cells: two cells"),
+        Column("position", "float64", "on the line: 0 its start, 1 its end"),
+        Column("start", "string", "the group (treatments) or cell_id (cells) at its start"),
+        Column("end", "string", "the group or cell_id at its end"),
+        Column(
+            "distance",
+            "float64",
+            "from the image before: root mean square over pixels and channels, in standard "
+            "deviations of each channel over the training tiles; empty at the start",
+            nullable=True,
+        ),
+    ),
+    key=("line", "position"),
 )
 
 DIAGNOSTICS = Contract(
@@ -483,6 +533,9 @@ CONTRACTS = (
     PROFILES,
     ENRICHMENT,
     GENERATED,
+    SAMPLES,
+    RESAMPLED,
+    MORPHS,
     DIAGNOSTICS,
     RINGS,
     COMPARISON,

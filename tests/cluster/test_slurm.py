@@ -17,7 +17,10 @@ from vae_sci.contracts import HISTORY
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 EPOCHS = 12
-RULES = {"simulate", "index", "tiles", "train", "embed", "generate", "phenotypes", "figures"}
+RULES = {
+    *("simulate", "index", "tiles", "train", "embed", "generate"),
+    *("phenotypes", "morph", "diagnose", "compare", "figures"),
+}
 
 
 @dataclass(frozen=True)

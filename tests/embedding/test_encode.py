@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 
 from vae_sci.config import EmbeddingSettings
-from vae_sci.contracts import EMBEDDINGS, GENERATED, TILES
+from vae_sci.contracts import EMBEDDINGS, TILES
 from vae_sci.embedding.encode import embed_plate, load_levels
 from vae_sci.errors import ContractError
 from vae_sci.model.checkpoint import load_model
@@ -78,15 +77,3 @@ def test_tiles_that_do_not_fit_the_model_are_refused(results: Path, key: str, va
     with pytest.raises(ContractError, match=says):
         embed_plate(results, "tiny1", "vae", EmbeddingSettings(), device="cpu")
     assert not (results / "embeddings" / "vae" / "tiny1.parquet").exists()
-
-
-def test_generated_images_are_marked_and_originals_are_raw_counts(tiny_results: Path):
-    folder = tiny_results / "generated" / "vae"
-    table = GENERATED.read(folder / "cells.csv")
-    for name, synthetic in (("originals", False), ("reconstructions", True), ("samples", True)):
-        with tifffile.TiffFile(folder / f"{name}.ome.tif") as file:
-            assert ("SYNTHETIC" in file.ome_metadata) == synthetic
-            assert file.asarray().dtype == np.uint16
-    originals = tifffile.imread(folder / "originals.ome.tif")
-    assert len(originals) == len(table)
-    assert originals.max() <= 4095

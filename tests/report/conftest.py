@@ -17,6 +17,9 @@ from vae_sci.contracts import (
     ENRICHMENT,
     GENERATED,
     HISTORY,
+    MORPHS,
+    RESAMPLED,
+    SAMPLES,
     TILES,
     TREATMENTS,
 )
@@ -50,6 +53,7 @@ def make_results(
     side: int = 48,
     epochs: int = 25,
     missing: bool = False,
+    draws: int = 3,
     seed: int = 0,
 ) -> Path:
     """Write every file that the figures read; returns `results`."""
@@ -193,10 +197,38 @@ def make_results(
         folder / "cells.csv",
     )
     blurred = (tiles + np.roll(tiles, 1, 2) + np.roll(tiles, 1, 3) + np.roll(tiles, -1, 2)) / 4
+    grid = pd.MultiIndex.from_product([(1.0, 0.5), range(8)], names=["temperature", "draw"])
+    SAMPLES.write(_numbered(grid.to_frame()), folder / "samples.csv")
+    grid = pd.MultiIndex.from_product(
+        [cells["cell_id"].iloc[[0, 3]], range(1 + draws)], names=["cell_id", "draw"]
+    )
+    table = _numbered(grid.to_frame())
+    RESAMPLED.write(
+        table.assign(temperature=(table["draw"] > 0).astype(float)), folder / "resampled.csv"
+    )
+    position = np.linspace(0, 1, 12)
+    walks = [("treatments", "9 control cells", "9 cells, taxol 3")] * (n_treatments > 1)
+    walks.append(("cells", cells["cell_id"].iloc[0], cells["cell_id"].iloc[-1]))
+    lines = [
+        pd.DataFrame(
+            {
+                "line": kind,
+                "position": position,
+                "start": start,
+                "end": end,
+                "distance": np.append(np.nan, rng.gamma(20, 0.01, 11)),
+            }
+        )
+        for kind, start, end in walks
+    ]
+    MORPHS.write(_numbered(pd.concat(lines)), folder / "morphs.csv")
     for name, stack in (
         ("originals", tiles[:16]),
         ("reconstructions", blurred[:16]),
-        ("samples", blurred[16:32]),
+        ("predictive", rng.poisson(blurred[:16])),
+        ("samples", blurred[rng.integers(0, len(blurred), 16)]),
+        ("resampled", blurred[rng.integers(0, len(blurred), 2 * (1 + draws))]),
+        ("morphs", np.concatenate([_walk(blurred[0], blurred[1], position)] * len(walks))),
     ):
         tifffile.imwrite(
             folder / f"{name}.ome.tif", stack.astype(np.uint16), metadata={"axes": "TCYX"}
@@ -233,6 +265,15 @@ def make_results(
         results / "models/vae/history.parquet",
     )
     return results
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
+    return table.reset_index(drop=True).assign(row=lambda t: np.arange(len(t)))
+
+
+def _walk(start: np.ndarray, end: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Images (S, C, H, W) that fade from one into another."""
+    return start + position[:, None, None, None] * (end - start)
 
 
 def _tiles(rng: np.random.Generator, n: int, channels: int, side: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from vae_sci.config import ReportSettings
 from vae_sci.contracts import CELLS, CLUSTERS, TILES
 from vae_sci.errors import ContractError, SettingsError
-from vae_sci.report import style
+from vae_sci.report import morph, style
 from vae_sci.report.figures import draw_all
 from vae_sci.report.gallery import gallery
 from vae_sci.report.style import drawing, save
@@ -24,6 +25,9 @@ from vae_sci.report.umap import by_column
 NAMES = {
     "training",
     "reconstructions",
+    "samples",
+    "resampled",
+    "morph",
     "umap_treatment",
     "umap_concentration",
     "umap_plate",
@@ -32,16 +36,17 @@ NAMES = {
     "gallery",
     "enrichment",
 }
+MADE = {"reconstructions", "samples", "resampled", "morph"}
 SMALL = ReportSettings(gallery_cells=4, treatments=4)
 
 
 def check(paths: list[Path], names: set[str]) -> None:
-    """Both files of every figure, valid and not blank, with honest metadata."""
+    """The animation and both files of every figure, valid, not blank, with honest metadata."""
     assert {path.name for path in paths} == {
         f"{n}.{kind}" for n in names for kind in ("png", "svg")
-    }
+    } | {"morph_animation.png"}
     for path in paths:
-        synthetic = "true" if path.stem == "reconstructions" else "false"
+        synthetic = "true" if path.stem in MADE | {"morph_animation"} else "false"
         if path.suffix == ".png":
             with Image.open(path) as image:
                 image.load()
@@ -68,7 +73,43 @@ def test_same_inputs_give_the_same_bytes(made_up: Path) -> None:
         made_up, "vae", SMALL, 0, progress=lambda done, total: seen.append((done, total))
     )
     assert [path.name for path in second if path.read_bytes() != first[path]] == []
-    assert seen == [(k + 1, len(NAMES)) for k in range(len(NAMES))]
+    assert seen == [(k + 1, len(NAMES) + 1) for k in range(len(NAMES) + 1)]
+
+
+def test_a_decoder_without_skip_latents_is_told_of(
+    make_screen: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "DPI", 80)  # for speed
+    for draws, told in ((0, True), (3, False)):
+        results = make_screen(tmp_path / str(draws), n_cells=60, side=16, draws=draws)
+        draw_all(results, "vae", SMALL, seed=0)
+        drawn = ElementTree.parse(results / "figures/vae/resampled.svg").getroot()
+        assert ("no skip latents u" in " ".join(drawn.itertext())) == told
+
+
+def test_the_animation_plays_there_and_back_and_is_marked_in_its_pixels(tmp_path: Path) -> None:
+    dark = [
+        morph.Strip(kind, "a", "b", np.zeros((5, 8, 8, 3)), np.ones(4), ())
+        for kind in ("treatments", "cells")
+    ]
+    bright = [replace(line, frames=line.frames + np.linspace(0, 1, 5)[:, None, None, None])
+              for line in dark]  # fmt: skip
+    with drawing():
+        frames = morph.animation(bright)
+        still = morph.animation(dark)
+    path = morph.save_animation(frames, tmp_path / "morph.png")
+    with Image.open(path) as image:
+        assert image.n_frames == len(frames)
+        for k, frame in enumerate(frames):
+            image.seek(k)
+            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), frame)
+    brightness = frames.mean(axis=(1, 2, 3))
+    middle = int(brightness.argmax())
+    assert (np.diff(brightness[: middle + 1]) >= 0).all()
+    assert (np.diff(brightness[middle:]) <= 0).all()
+    # Once per line: the words stand in the mark's colour on an image that is black.
+    mark = (still == np.array([213, 94, 0])).all(axis=3).sum(axis=(1, 2))
+    assert (mark > 500).all()
 
 
 def test_the_seed_changes_only_the_random_half_of_the_gallery(made_up: Path) -> None:
@@ -104,6 +145,7 @@ def test_the_seed_changes_only_the_random_half_of_the_gallery(made_up: Path) -> 
             "channels": ("DNA",),
             "concentrations": False,
             "epochs": 1,
+            "draws": 0,
         },
         {"n_cells": 30, "n_clusters": 12, "channels": tuple(f"channel {k}" for k in range(7))},
     ],

@@ -23,8 +23,8 @@ from vae_sci.tiles.store import open_store
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
-AFTER_PHENOTYPES = {"phenotypes", "compare", "figures"}
-AFTER_TILES = {"train", "embed", "generate", "diagnose"} | AFTER_PHENOTYPES
+AFTER_PHENOTYPES = {"morph", "compare", "figures"}
+AFTER_TILES = {"train", "embed", "generate", "diagnose", "phenotypes", *AFTER_PHENOTYPES}
 
 
 def snakemake(
@@ -125,16 +125,10 @@ def test_a_second_run_does_nothing(tiny_project: Path):
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ("phenotypes={resolution: 0.5}", AFTER_PHENOTYPES),
+        ("phenotypes={resolution: 0.5}", {"phenotypes", *AFTER_PHENOTYPES}),
         ("report={gallery_cells: 6}", {"figures"}),
-        (
-            "training={learning_rate: 0.0005}",
-            AFTER_TILES,
-        ),
-        (
-            "tiles={neighbours: mask}",
-            {"tiles"} | AFTER_TILES,
-        ),
+        ("training={learning_rate: 0.0005}", AFTER_TILES),
+        ("tiles={neighbours: mask}", {"tiles", *AFTER_TILES}),
     ],
 )
 def test_a_changed_setting_reruns_what_depends_on_it(
@@ -146,9 +140,9 @@ def test_a_changed_setting_reruns_what_depends_on_it(
 @pytest.mark.parametrize(
     ("room", "rules"),
     [
-        ("FIGURES", {"figures", "compare"}),
-        ("EMBED", {"embed"} | AFTER_PHENOTYPES),
-        ("INDEX", {"index", "tiles"} | AFTER_TILES),
+        ("FIGURES", {"compare", "figures"}),
+        ("EMBED", {"embed", "phenotypes", *AFTER_PHENOTYPES}),
+        ("INDEX", {"index", "tiles", *AFTER_TILES}),
     ],
 )
 def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(
@@ -169,8 +163,9 @@ def test_one_rule_serves_gpu_and_cpu(tiny_project: Path, given: tuple[str, ...],
     assert done.returncode == 0, done.stdout + done.stderr
     devices = re.findall(r"vae-sci (\w+) .*--device (\w+)", done.stdout + done.stderr)
     assert sorted(devices) == [
+        ("diagnose", device),
         *(("embed", device), ("embed", device)),
-        *(("generate", device), ("train", device)),
+        *((name, device) for name in ("generate", "morph", "train")),
     ]
 
 
@@ -179,7 +174,7 @@ def test_a_corrected_platemap_reruns_phenotypes_but_no_training(tiny_project: Pa
     text = path.read_text()
     try:
         path.write_text(text.replace("fragmentin", "renamed"))
-        assert rules_to_run(tiny_project) == AFTER_PHENOTYPES
+        assert rules_to_run(tiny_project) == {"phenotypes", *AFTER_PHENOTYPES}
     finally:
         path.write_text(text)
 

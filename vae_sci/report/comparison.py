@@ -71,10 +71,9 @@ def _comparison(results: Path, table: pd.DataFrame) -> Picture:
         "The same held-out cells, each model's reconstruction of them, and (right) samples from "
         "its prior",
     )
-    for row in range(1, len(models) + 1):
-        axis.get_yticklabels()[row].set_color(VERMILLION)
-        for column in range(len(pictures.x)):
-            images.mark_synthetic(axis, pictures, row, column)
+    for label in axis.get_yticklabels()[1:]:
+        label.set_color(VERMILLION)
+    images.mark_synthetic(axis, pictures, range(1, len(models) + 1), range(len(pictures.x)))
     return finish(
         figure,
         "The models of this run on the same held-out cells",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +11,25 @@ import numpy as np
 import pandas as pd
 
 from vae_sci.config import ReportSettings
-from vae_sci.contracts import CELLS, CLUSTERS, ENRICHMENT, GENERATED, HISTORY, TILES, TREATMENTS
+from vae_sci.contracts import (
+    CELLS,
+    CLUSTERS,
+    ENRICHMENT,
+    GENERATED,
+    HISTORY,
+    MORPHS,
+    RESAMPLED,
+    SAMPLES,
+    TILES,
+    TREATMENTS,
+    Contract,
+)
 from vae_sci.errors import ContractError, SettingsError
-from vae_sci.report import umap
+from vae_sci.report import images, morph, umap
 from vae_sci.report.enrichment import enrichment
 from vae_sci.report.gallery import gallery
 from vae_sci.report.reconstructions import reconstructions
+from vae_sci.report.samples import resampled, samples
 from vae_sci.report.style import Picture, drawing, save
 from vae_sci.report.training import training
 
@@ -29,6 +42,8 @@ def draw_all(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Draw every figure of `model` under `results`/figures/`model`, as PNG and SVG.
+
+    The lines in z are moreover an animated PNG, `morph_animation.png`.
 
     Parameters
     ----------
@@ -52,12 +67,27 @@ def draw_all(
                 action="name one of these columns, or add it to the platemap",
             )
 
+    folder = results / "generated" / model
+    shown, (originals, made, drawn) = _generated(
+        folder, GENERATED, ("originals", "reconstructions", "predictive"), len(channels)
+    )
+    sampled, (prior,) = _generated(folder, SAMPLES, ("samples",), len(channels))
+    resampled_, (with_other_u,) = _generated(folder, RESAMPLED, ("resampled",), len(channels))
+    walked, (on_lines,) = _generated(folder, MORPHS, ("morphs",), len(channels))
+    contrast = images.limits(originals)
+    lines = morph.strips(results, walked, on_lines, cells, tiles, contrast)
+
     figures: dict[str, Callable[[], Picture]] = {
         "training": lambda: training(
             HISTORY.read(results / "models" / model / "history.parquet"),
             int(description["latent_dim"]),
         ),
-        "reconstructions": lambda: _reconstructions(results / "generated" / model, channels),
+        "reconstructions": lambda: reconstructions(
+            shown, channels, originals, made, drawn, prior[sampled["temperature"] == 1]
+        ),
+        "samples": lambda: samples(sampled, channels, prior, originals),
+        "resampled": lambda: resampled(resampled_, channels, with_other_u, shown, originals, made),
+        "morph": lambda: morph.draw(lines, channels, contrast),
         "umap_treatment": lambda: umap.by_treatment(cells, treatments, settings.treatments, seed),
         "umap_concentration": lambda: umap.by_concentration(
             cells, treatments, settings.treatments, seed
@@ -82,7 +112,13 @@ def draw_all(
         with drawing():
             paths += save(draw(), results / "figures" / model / name)
         if progress is not None:
-            progress(len(paths) // 2, len(figures))
+            progress(len(paths) // 2, len(figures) + 1)
+    with drawing():
+        moving = morph.animation(lines)
+    paths.append(results / "figures" / model / "morph_animation.png")
+    morph.save_animation(moving, paths[-1])
+    if progress is not None:
+        progress(len(figures) + 1, len(figures) + 1)
     return paths
 
 
@@ -93,18 +129,21 @@ def _tiles(results: Path, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _reconstructions(folder: Path, channels: list[str]) -> Picture:
-    table = GENERATED.read(folder / "cells.csv").sort_values("row", ignore_index=True)
-    originals = _stack(folder / "originals.ome.tif", len(channels))
-    made = _stack(folder / "reconstructions.ome.tif", len(channels))
-    samples = _stack(folder / "samples.ome.tif", len(channels))
-    if not len(table) == len(originals) == len(made):
-        raise ContractError(
-            required="as many originals and reconstructions as rows of cells.csv",
-            found=f"{len(originals)}, {len(made)} and {len(table)} in {folder}",
-            action="delete the folder and run again: the workflow makes it anew",
-        )
-    return reconstructions(table, channels, originals, made, samples)
+def _generated(
+    folder: Path, contract: Contract, stacks: Sequence[str], channels: int
+) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """A table of generated images, by row, and its stacks (N, C, H, W)."""
+    name = contract.path.rpartition("/")[2]
+    table = contract.read(folder / name).sort_values("row", ignore_index=True)
+    found = [_stack(folder / f"{stack}.ome.tif", channels) for stack in stacks]
+    for stack, pixels in zip(stacks, found, strict=True):
+        if len(pixels) != len(table):
+            raise ContractError(
+                required=f"an image in {stack}.ome.tif for each of the {len(table)} rows of {name}",
+                found=f"{len(pixels)} images in {folder}",
+                action="delete the folder and run again: the workflow makes it anew",
+            )
+    return table, found
 
 
 def _stack(path: Path, channels: int) -> np.ndarray:

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vae_sci.errors import ContractError
 from vae_sci.report import images
 from vae_sci.report.style import Picture, canvas, finish, number, shorten
-from vae_sci.tiles.store import read_rows, store_array
 
 _ROWS = 40
 
@@ -47,7 +45,7 @@ def gallery(
         chosen.append((order[:near], others))
 
     wanted = np.concatenate([part for pair in chosen for part in pair])
-    pixels = _pixels(results, cells["cell_id"].iloc[wanted], tiles)
+    pixels = images.read_tiles(results, cells["cell_id"].iloc[wanted], tiles)
     contrast = images.limits(pixels)
     colour = dict(zip(wanted.tolist(), images.composite(pixels, contrast), strict=True))
     rows: list[list[np.ndarray | None]] = []
@@ -95,20 +93,3 @@ def _row_label(row: Any, several_plates: bool) -> str:
     if several_plates and row.top_plate_share > 0.5:
         text += f"\n{row.top_plate_share:.0%} from one plate"
     return text
-
-
-def _pixels(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarray:
-    """The raw tiles (N, C, H, W) of these cells, in their order."""
-    found = tiles.set_index("cell_id")[["plate", "tile"]].reindex(cell_ids)
-    if found["tile"].isna().any():
-        raise ContractError(
-            required="a tile of every cell in phenotypes/{model}/cells.parquet",
-            found=f"none of cell {found.index[found['tile'].isna()][0]} in {results / 'tiles'}",
-            action="run the workflow again: tiles and phenotypes are of different runs",
-        )
-    parts: list[tuple[pd.Index, np.ndarray]] = []
-    for plate, part in found.reset_index().groupby("plate"):
-        array = store_array(results / "tiles" / f"{plate}.zarr")
-        parts.append((part.index, read_rows(array, part["tile"].to_numpy(dtype=np.int64))))
-    order = np.argsort(np.concatenate([index for index, _ in parts]))
-    return np.concatenate([pixels for _, pixels in parts])[order]

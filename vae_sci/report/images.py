@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch, Rectangle
 
+from vae_sci.errors import ContractError
 from vae_sci.report.style import FAINT, VERMILLION, shorten
+from vae_sci.tiles.store import read_rows, store_array
 
 COLOURS = ("#00CFFF", "#FF1FC7", "#FFE100", "#C0C0C0", "#3A5BFF", "#FF6A1A")
 LOW, HIGH = 1.0, 99.8
+
+
+def read_tiles(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarray:
+    """The raw tiles (N, C, H, W) of these cells, in their order."""
+    found = tiles.set_index("cell_id")[["plate", "tile"]].reindex(cell_ids)
+    if found["tile"].isna().any():
+        raise ContractError(
+            required="a tile of every cell in phenotypes/{model}/cells.parquet",
+            found=f"none of cell {found.index[found['tile'].isna()][0]} in {results / 'tiles'}",
+            action="run the workflow again: tiles and phenotypes are of different runs",
+        )
+    parts: list[tuple[pd.Index, np.ndarray]] = []
+    for plate, part in found.reset_index().groupby("plate"):
+        array = store_array(results / "tiles" / f"{plate}.zarr")
+        parts.append((part.index, read_rows(array, part["tile"].to_numpy(dtype=np.int64))))
+    order = np.argsort(np.concatenate([index for index, _ in parts]))
+    return np.concatenate([pixels for _, pixels in parts])[order]
 
 
 def limits(originals: np.ndarray) -> np.ndarray:
@@ -113,17 +135,25 @@ def show(axis: Axes, picture: Mosaic) -> None:
     axis.spines[:].set_visible(False)
 
 
-def mark_synthetic(axis: Axes, picture: Mosaic, row: int, column: int) -> None:
-    """Frame one tile of a mosaic as made by the model."""
+def mark_synthetic(
+    axis: Axes, picture: Mosaic, rows: Iterable[int], columns: Iterable[int]
+) -> None:
+    """Frame these tiles of a mosaic as made by the model."""
     height, width = picture.shape
-    axis.add_patch(
-        Rectangle(
-            (picture.x[column] - 0.5, picture.y[row] - 0.5),
-            width,
-            height,
-            fill=False,
-            edgecolor=VERMILLION,
-            linewidth=0.8,
-            clip_on=False,
+    for row, column in itertools.product(rows, columns):
+        axis.add_patch(
+            Rectangle(
+                (picture.x[column] - 0.5, picture.y[row] - 0.5),
+                width,
+                height,
+                fill=False,
+                edgecolor=VERMILLION,
+                linewidth=0.8,
+                clip_on=False,
+            )
         )
-    )
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """Up to `wanted` positions spread evenly over `count`, first and last included."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))

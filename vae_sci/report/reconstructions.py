@@ -1,4 +1,4 @@
-"""Originals beside their reconstructions beside samples from the prior."""
+"""Originals beside their reconstructions, draws with camera noise, and samples from the prior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from vae_sci.report import images
 from vae_sci.report.style import SYNTHETIC, VERMILLION, Picture, canvas, finish, shorten
 
-_COMPOSITES, _CLOSE, _CLOSE_SAMPLES = 12, 4, 2
+_COMPOSITES, _CLOSE, _CLOSE_SAMPLES = 12, 3, 2
 
 
 def reconstructions(
@@ -19,6 +19,7 @@ def reconstructions(
     channels: Sequence[str],
     originals: np.ndarray,
     made: np.ndarray,
+    drawn: np.ndarray,
     samples: np.ndarray,
 ) -> Picture:
     """Composites of a dozen cells, then every channel of a few of them.
@@ -26,36 +27,31 @@ def reconstructions(
     Parameters
     ----------
     table : the cells, in the order of the stacks (contract GENERATED).
-    originals, made, samples : counts (N, C, H, W): tiles, their reconstructions, and predictive
-        means for z drawn from the prior (another N).
+    originals, made, drawn, samples : counts (N, C, H, W): tiles, their predicted means, draws with
+        camera noise, and predicted means for z and u from the prior (another N).
     """
     ranked = np.argsort(table["bits"].to_numpy(dtype=float), kind="stable")
-    cells = ranked[_spread(len(ranked), _COMPOSITES)]
-    close = cells[_spread(len(cells), _CLOSE)]
+    cells = ranked[images.spread(len(ranked), _COMPOSITES)]
+    close = cells[images.spread(len(cells), _CLOSE)]
     contrast = images.limits(originals)
     tile_height, tile_width = originals.shape[2:]
 
     composites = images.mosaic(
         [
             list(images.composite(stack, contrast))
-            for stack in (originals[cells], made[cells], samples[:_COMPOSITES])
+            for stack in (originals[cells], made[cells], drawn[cells], samples[:_COMPOSITES])
         ],
-        row_breaks=[2],
+        row_breaks=[3],
     )
-    grey = {
-        name: np.repeat(images.scaled(stack, contrast)[..., None], 3, axis=4)
-        for name, stack in (
-            ("original", originals[close]),
-            ("made", made[close]),
-            ("sample", samples[:_CLOSE_SAMPLES]),
-        )
-    }
+    grey = [
+        np.repeat(images.scaled(stack, contrast)[..., None], 3, axis=4)
+        for stack in (originals[close], made[close], drawn[close], samples[:_CLOSE_SAMPLES])
+    ]
     rows = [
-        [tile for k in range(len(close)) for tile in (grey["original"][k, c], grey["made"][k, c])]
-        + list(grey["sample"][:, c])
+        [stack[k, c] for k in range(len(close)) for stack in grey[:3]] + list(grey[3][:, c])
         for c in range(len(channels))
     ]
-    single = images.mosaic(rows, column_breaks=[2 * k for k in range(1, len(close) + 1)])
+    single = images.mosaic(rows, column_breaks=[3 * k for k in range(1, len(close) + 1)])
 
     panel = 8.6
     heights = [panel * m.image.shape[0] / m.image.shape[1] for m in (composites, single)]
@@ -68,7 +64,12 @@ def reconstructions(
     synthetic = textwrap.fill(SYNTHETIC, 24)
     top.set_yticks(
         composites.centres[1],
-        ["originals", f"reconstructions\n{synthetic}", f"samples from the prior\n{synthetic}"],
+        [
+            "originals",
+            f"reconstructions\n{synthetic}",
+            f"with camera noise drawn\n{synthetic}",
+            f"samples from the prior\n{synthetic}",
+        ],
     )
     top.set_title(
         "Held-out cells, from the best to the worst described; above: bits per pixel and channel"
@@ -79,30 +80,22 @@ def reconstructions(
     bottom.set_yticks(single.centres[1], [shorten(name, 22) for name in channels])
     bottom.set_xticks(
         single.centres[0],
-        ["original", "reconstruction"] * len(close) + ["sample"] * len(grey["sample"]),
+        ["original", "reconstruction", "with noise"] * len(close) + ["sample"] * len(grey[3]),
     )
     bottom.set_title("Each channel alone, the same contrast")
     for label in bottom.get_xticklabels():
         label.set_color("black" if label.get_text() == "original" else VERMILLION)
-    for column in range(len(cells)):
-        images.mark_synthetic(top, composites, 1, column)
-    for column in range(len(samples[:_COMPOSITES])):
-        images.mark_synthetic(top, composites, 2, column)
-    for row in range(len(channels)):
-        for column in range(len(single.x)):
-            if column >= 2 * len(close) or column % 2:
-                images.mark_synthetic(bottom, single, row, column)
+    images.mark_synthetic(top, composites, (1, 2), range(len(cells)))
+    images.mark_synthetic(top, composites, (3,), range(len(samples[:_COMPOSITES])))
+    made_columns = [k for k in range(len(single.x)) if k >= 3 * len(close) or k % 3]
+    images.mark_synthetic(bottom, single, range(len(channels)), made_columns)
     return finish(
         figure,
         "Original cells, the model's reconstruction of each, and cells that it makes up",
         f"{len(cells)} of {len(table)} cells; tiles of {tile_height} × {tile_width} pixels. Framed "
-        f"images are {SYNTHETIC}. They are predicted means and so carry no camera noise. "
-        + images.contrast_note(channels, contrast),
+        f"images are {SYNTHETIC}. Reconstructions and samples are predicted means E[x|z,u], "
+        "without camera noise; the row between is a draw of p(x|z,u) for each of the "
+        "reconstructions, with it. " + images.contrast_note(channels, contrast),
         legend=images.channel_legend(channels),
         synthetic=True,
     )
-
-
-def _spread(count: int, wanted: int) -> np.ndarray:
-    """Up to `wanted` positions spread evenly over `count`, first and last included."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))

@@ -23,6 +23,9 @@ os.environ.update(
 FIGURES = {
     "training": "training",
     "reconstructions": "reconstructions",
+    "samples": "samples",
+    "resampled": "resampled",
+    "morph": "morph",
     "umap_treatment": "umap",
     "umap_concentration": "umap",
     "umap_plate": "umap",
@@ -31,6 +34,18 @@ FIGURES = {
     "gallery": "gallery",
     "enrichment": "enrichment",
 }
+# What the rules `generate` and `morph` write.
+GENERATED = (
+    "originals.ome.tif",
+    "reconstructions.ome.tif",
+    "predictive.ome.tif",
+    "samples.ome.tif",
+    "resampled.ome.tif",
+    "cells.csv",
+    "samples.csv",
+    "resampled.csv",
+)
+MORPHS = ("morphs.ome.tif", "morphs.csv")
 
 
 def told(work):

@@ -30,17 +30,18 @@ rule embed:
 
 
 rule generate:
-    """Reconstruct held-out cells and draw new ones from the prior."""
+    """Reconstruct held-out cells, resample what z leaves open, draw cells from the prior."""
     input:
         tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
         stores=expand(f"{RESULTS}/tiles/{{plate}}.zarr", plate=PLATES),
         weights=f"{RESULTS}/models/{{model}}/model.safetensors",
         card=f"{RESULTS}/models/{{model}}/model.json",
     output:
-        originals=f"{RESULTS}/generated/{{model}}/originals.ome.tif",
-        reconstructions=f"{RESULTS}/generated/{{model}}/reconstructions.ome.tif",
-        samples=f"{RESULTS}/generated/{{model}}/samples.ome.tif",
-        cells=f"{RESULTS}/generated/{{model}}/cells.csv",
+        expand(
+            f"{RESULTS}/generated/{{model}}/{{name}}",
+            name=GENERATED,
+            allow_missing=True,
+        ),
     log:
         f"{RESULTS}/logs/generate/{{model}}.log",
     benchmark:
@@ -61,3 +62,40 @@ rule generate:
     shell:
         "vae-sci generate --plates {params.plates:q} --model {wildcards.model} "
         "--results {params.results:q} --seed {params.seed} --device {params.device} > {log:q} 2>&1"
+
+
+rule morph:
+    """Images along straight lines in z, between treatments and between cells."""
+    input:
+        cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
+        clusters=f"{RESULTS}/phenotypes/{{model}}/clusters.csv",
+        treatments=f"{RESULTS}/phenotypes/{{model}}/treatments.csv",
+        embeddings=expand(
+            f"{RESULTS}/embeddings/{{model}}/{{plate}}.parquet",
+            plate=PLATES,
+            allow_missing=True,
+        ),
+        weights=f"{RESULTS}/models/{{model}}/model.safetensors",
+        card=f"{RESULTS}/models/{{model}}/model.json",
+    output:
+        expand(
+            f"{RESULTS}/generated/{{model}}/{{name}}", name=MORPHS, allow_missing=True
+        ),
+    log:
+        f"{RESULTS}/logs/morph/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/morph/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=1,
+    params:
+        version=algorithms.MORPH,
+        results=results_folder,
+        device=device_for,
+    shell:
+        "vae-sci morph --model {wildcards.model} --results {params.results:q} "
+        "--device {params.device} > {log:q} 2>&1"

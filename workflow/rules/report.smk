@@ -1,16 +1,11 @@
 rule figures:
-    """Draw training curves, reconstructions, UMAPs, gallery and heat map."""
+    """Draw training curves, generated images, UMAPs, gallery and heat map."""
     input:
         history=f"{RESULTS}/models/{{model}}/history.parquet",
         card=f"{RESULTS}/models/{{model}}/model.json",
         generated=expand(
             f"{RESULTS}/generated/{{model}}/{{name}}",
-            name=(
-                "cells.csv",
-                "originals.ome.tif",
-                "reconstructions.ome.tif",
-                "samples.ome.tif",
-            ),
+            name=GENERATED + MORPHS,
             allow_missing=True,
         ),
         cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
@@ -35,6 +30,12 @@ rule figures:
             f"{RESULTS}/figures/{{model}}/{{figure}}.svg",
             figure=FIGURES,
             allow_missing=True,
+        ),
+        report(
+            f"{RESULTS}/figures/{{model}}/morph_animation.png",
+            caption="../report/morph.rst",
+            category="Figures",
+            labels={"model": "{model}", "figure": "morph_animation"},
         ),
     log:
         f"{RESULTS}/logs/figures/{{model}}.log",
