@@ -501,9 +501,12 @@ def draw(report: dict[str, Any], comparison: Comparison, path: Path) -> None:
     from vae_sci.report.style import CATEGORIES, DPI, FAINT, VERMILLION, canvas, drawing, finish
 
     clean = "clean reference"
-    rows = {clean: comparison.clean} | comparison.images
-    skipping = [name for name in comparison.z_images if "ladder" in name][:1]
-    rows |= {f"{name}, z alone": comparison.z_images[name] for name in skipping}
+    names = [row["model"] for row in report["models"]]
+    if report["matched_rate"]:
+        names.append(report["matched_rate"][-1]["model"])  # the one nearest to the rate sought
+    rows = {clean: comparison.clean} | {name: comparison.images[name] for name in names}
+    if LADDER.name in comparison.z_images:
+        rows[f"{LADDER.name}, z alone"] = comparison.z_images[LADDER.name]
     chosen = crops(comparison.tiles)
     pictures: list[list[Array]] = [[] for _ in rows]
     for channel, (square, zoom) in enumerate(chosen):
@@ -515,11 +518,12 @@ def draw(report: dict[str, Any], comparison: Comparison, path: Path) -> None:
     with drawing():
         picture = mosaic(pictures, column_breaks=(2, 4))
         # What the names leave of 7.2 inches is the pictures' width.
-        tall = 5.9 * picture.image.shape[0] / picture.image.shape[1]
+        tall = 6.15 * picture.image.shape[0] / picture.image.shape[1]
         figure = canvas(7.2, tall + 2.7)
         grid, curves = figure.subplots(2, 1, height_ratios=[tall, 2.2])
         show(grid, picture)
-        grid.set_yticks(picture.centres[1], list(rows))
+        lines = [name.replace(" + ", "\n+ ").replace(", ", ",\n") for name in rows]
+        grid.set_yticks(picture.centres[1], lines)
         titles = [f"structure {n // 2}" if n % 2 == 0 else "one tile, ×2" for n in range(6)]
         grid.set_xticks(picture.centres[0], titles[: len(picture.x)])
         for channel, (square, zoom) in enumerate(chosen):
