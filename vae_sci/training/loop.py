@@ -208,7 +208,7 @@ def _fit(
             optimizer.zero_grad()
             fabric.backward(loss)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
-            if torch.isfinite(norm):
+            if _all_finite(fabric, loss, norm):
                 in_a_row = 0
                 optimizer.step()
                 ema.update(average, model, training.ema, step)
@@ -364,6 +364,17 @@ class _Meter:
         own = ("tiles_per_second", "data_wait")
         measured = {f"train_{name}": value for name, value in now.items() if name not in own}
         return measured | {name: now[name] for name in own} | {"skipped_steps": self.skipped}
+
+
+def _all_finite(fabric: Any, loss: Tensor, norm: Tensor) -> bool:
+    """Whether loss and gradient norm are finite, on every process: all step, or none does.
+
+    A loss may be NaN while its gradient is finite: where what is NaN depends on no weight.
+    """
+    wrong = (~torch.isfinite(torch.stack([loss.detach(), norm]))).sum().float()
+    if fabric.world_size > 1:
+        wrong = fabric.all_reduce(wrong, reduce_op="sum")
+    return not wrong
 
 
 def _gathered(means: Tensor, fabric: Any) -> Tensor:
