@@ -1,0 +1,143 @@
+"""Training speed on a CUDA card, its share of the card's peak, and whether it computes the same.
+
+    PYTHONPATH=. python benchmarks/gpu.py --json FILE [--batch N]
+
+Tiles of 64 and 128 pixels, bfloat16 and float32, with and without torch.compile: tiles/s, counted
+arithmetic per second, and its share of the rate that large matrix products of the same precision
+reach in this run. Then the default model on card and CPU, same weights, tiles and noise: relative
+differences of distortion, rates and posterior means. Needs a card; the package need not be
+installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from steps import count_flops, make_levels, make_model, model_step
+
+from vae_sci.errors import InputError, VaeSciError
+from vae_sci.files import write_json
+from vae_sci.model.objective import bound
+
+SIZES = (64, 128)
+WARM_UP, REPEATS = 5, 20
+MATRIX = 8192
+TOLERANCE = {"float32": 1e-3, "bf16": 3e-2}  # relative
+
+
+def milliseconds(step: Callable[[], Any]) -> float:
+    """Median of a step on the card, by its own clock."""
+    for _ in range(WARM_UP):
+        step()
+    times = []
+    for _ in range(REPEATS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        step()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return float(np.median(times))
+
+
+def matrix_peak(bf16: bool) -> float:
+    """TFLOP/s of a large product of random matrices."""
+    kind = torch.bfloat16 if bf16 else torch.float32
+    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=kind) for _ in range(2))
+    return 2 * MATRIX**3 / milliseconds(lambda: a @ b) / 1e9
+
+
+def speed(size: int, bf16: bool, compiled: bool, batch: int, peak: float) -> dict[str, Any]:
+    """One row of the table."""
+    model, levels = make_model(size, "cuda"), make_levels(size, "cuda", batch)
+    flops = count_flops(model_step(model, levels, bf16))
+    if compiled:
+        model.encoder.compile()
+        model.decoder.compile()
+    taken = milliseconds(model_step(model, levels, bf16))
+    rate = flops / taken / 1e9
+    return {
+        "tile_pixels": size,
+        "precision": "bf16" if bf16 else "float32",
+        "compiled": compiled,
+        "tiles_per_second": batch / taken * 1e3,
+        "milliseconds_per_step": taken,
+        "tflop_per_second": rate,
+        "share_of_matrix_peak": rate / peak,
+        "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30,
+    }
+
+
+@torch.no_grad()
+def differences(device: str, bf16: bool, size: int = 64) -> dict[str, float]:
+    """Largest relative difference to the CPU in float32 of what the model says of 64 tiles."""
+    found = []
+    for place, cast in (("cpu", False), (device, bf16)):
+        model, levels = make_model(size, place).eval(), make_levels(size, place)
+        noise = model.draw_noise(len(levels), torch.Generator().manual_seed(3))
+        with torch.autocast(place, torch.bfloat16, enabled=cast):
+            seen, terms = bound(model, levels, None, noise.share(slice(None), levels.device))
+        values = {name: getattr(terms, name) for name in ("distortion", "rate_z", "rate_u")}
+        found.append({**values, "z": seen.z.mean})
+    return {
+        name: float((found[1][name].cpu().double() - value.double()).norm() / value.double().norm())
+        for name, value in found[0].items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure; returns the exit status."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="file to write the figures into")
+    parser.add_argument("--batch", type=int, default=512, help="tiles of 64 pixels a step")
+    given = parser.parse_args(arguments)
+    try:
+        if not torch.cuda.is_available():
+            raise InputError(
+                required="a CUDA card and a torch that sees it",
+                found=f"torch {torch.__version__}, which sees none",
+                action="run this on a machine with a card; benchmarks/model_speed.py is for CPUs",
+            )
+    except VaeSciError as error:
+        print(error, file=sys.stderr)
+        return 1
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    peaks = {bf16: matrix_peak(bf16) for bf16 in (True, False)}
+    rows = [
+        speed(size, bf16, compiled, given.batch * SIZES[0] ** 2 // size**2, peaks[bf16])
+        for size in SIZES
+        for bf16 in (True, False)
+        for compiled in (False, True)
+    ]
+    equal = {name: differences("cuda", bf16) for name, bf16 in (("float32", False), ("bf16", True))}
+    report = {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "matrix_tflop_per_second": {"bf16": peaks[True], "float32": peaks[False]},
+        "speed": rows,
+        "relative_difference_to_cpu": equal,
+        "within_tolerance": {
+            name: max(found.values()) < TOLERANCE[name] for name, found in equal.items()
+        },
+    }
+    write_json(report, given.json)
+    print("| tile | precision | compiled | tiles/s | TFLOP/s | share of peak |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['tile_pixels']} | {row['precision']} | {row['compiled']} | "
+            f"{row['tiles_per_second']:.0f} | {row['tflop_per_second']:.1f} | "
+            f"{row['share_of_matrix_peak']:.1%} |"
+        )
+    print(f"\n{report['device']}; difference to the CPU: {equal}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
