@@ -20,6 +20,7 @@ import torch
 from steps import BATCH, count_flops, make_levels, make_model, model_step, plain_step
 
 from vae_sci.files import write_json
+from vae_sci.model.device import tune_cpu
 
 SIZE = 64
 STEPS = 2  # of a round
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    torch.set_flush_denormal(True)  # as in training
+    tune_cpu()  # as in training
     steps = {
         "model": model_step(make_model(SIZE, "cpu"), make_levels(SIZE, "cpu")),
         "plain": plain_step(SIZE, "cpu"),
