@@ -96,7 +96,7 @@ class Screen:
         embedding.insert(0, "cell_id", tiles["cell_id"])
         for i in range(d):
             embedding[f"sd_{i:03d}"] = 0.1
-        embedding = embedding.assign(rate=5.0, distortion=900.0, novelty=50.0)
+        embedding = embedding.assign(rate_z=5.0, rate_u=50.0, distortion=900.0, novelty=50.0)
         TILES.write(tiles, self.tiles(plate))
         # The store's row order is nobody's business: joins go by cell_id.
         EMBEDDINGS.write(embedding.sample(frac=1, random_state=seed), self.embedding(plate))
