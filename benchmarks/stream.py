@@ -139,10 +139,10 @@ def deliver(store: Path, n_tiles: int, seed: int) -> dict[str, Any]:
 def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]:
     """Steps per second of the default model, fed by the stream and by one tensor in memory."""
     import torch
+    from model_speed import make_optimizer, training_step
 
     from vae_sci.config import ModelSettings, TrainingSettings
     from vae_sci.model.device import pick_device
-    from vae_sci.model.objective import score, view_loss
     from vae_sci.model.vae import VAE
     from vae_sci.training import ema
     from vae_sci.training.augment import augment, draw_moves
@@ -156,9 +156,7 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
     grey_levels, scaling = measure(few, few)
     model = VAE(ModelSettings(), SIZE, grey_levels, scaling).to(device)
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = make_optimizer(model)
     random = torch.Generator().manual_seed(seed)
     wait, losses = 0.0, []
 
@@ -188,15 +186,7 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
             view, levels = (
                 augment(levels, draw_moves(len(levels), settings.shift, random)) for _ in range(2)
             )
-            noise = torch.randn(len(levels), model.settings.latent_dim, generator=random)
-            q, p, q_view = model(levels, None, view, None, noise)
-            terms = score(q, p, levels)
-            apart = view_loss(q.mean, q_view.mean)
-            loss = (terms.loss(settings.beta) + settings.view_weight * apart) / terms.values.mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-            optimizer.step()
+            loss = training_step(model, optimizer, levels, view, random)
             ema.update(average, model, settings.ema, step=STEPS)
             losses.append(loss.item())
         return time.perf_counter() - start
