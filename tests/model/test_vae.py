@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from vae_sci.config import ModelSettings
 from vae_sci.errors import ContractError, SettingsError
 from vae_sci.likelihoods import GreyLevels
+from vae_sci.model import blocks
 from vae_sci.model.blocks import ResidualBlock, coherence, conv, pooled
 from vae_sci.model.checkpoint import load_model, save_model
 from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
@@ -257,6 +258,25 @@ def test_coherence_is_that_of_the_structure_tensors_eigenvalues_and_turns_with_n
     parts = [spread(slice(i, i + 8), slice(j, j + 8)) for i in starts for j in starts]
     apart, total = torch.stack(parts).sum(dim=0)
     torch.testing.assert_close(found[1], apart / total, rtol=5e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 7), (9, 30)])
+def test_the_gradients_of_moments_and_coherence_are_those_of_their_formulas(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(blocks, "BLOCK", 2 * 2 * shape[0] * shape[1])  # 3 tiles: 2 and 1
+    x = torch.randn(3, 2, *shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(coherence, x)
+
+    def moments(x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean(dim=(2, 3), keepdim=True)
+        square, fourth = ((x - mean).pow(power).mean(dim=(2, 3)) for power in (2, 4))
+        return torch.cat([mean.flatten(1), (square + 1e-4).sqrt(), (fourth + 1e-8) ** 0.25], dim=1)
+
+    toward = torch.randn(3, 6)
+    (expected,) = torch.autograd.grad((moments(x) * toward).sum(), x)
+    (found,) = torch.autograd.grad((pooled(x)[:, :6] * toward).sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_maps_of_one_pixel_have_finite_moments_and_gradients():

@@ -18,7 +18,7 @@ from vae_sci.errors import ContractError, InputError
 from vae_sci.files import publish
 from vae_sci.likelihoods.grey_levels import need_step
 from vae_sci.model.checkpoint import load_model
-from vae_sci.model.device import pick_device
+from vae_sci.model.device import pick_device, tune_cpu
 from vae_sci.model.objective import Terms, describe
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import (
@@ -50,6 +50,7 @@ def embed_plate(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    tune_cpu()
     model, card = load_model(results / "models" / model_name, pick_device(device))
     store = results / "tiles" / f"{plate}.zarr"
     table = TILES.read(results / "tiles" / f"{plate}.parquet")

@@ -71,7 +71,8 @@ class SkipLatent(nn.Module):
         if seen is None:
             shift = log_ratio = torch.zeros_like(mean)
         else:
-            told = F.silu(self.see(torch.cat([h, seen], dim=1)))
+            by_h, by_seen = self.see.weight.chunk(2, dim=1)
+            told = F.silu(F.conv2d(h, by_h, self.see.bias) + F.conv2d(seen, by_seen))
             shift, log_ratio = self.tell(F.silu(self.think(told))).float().chunk(2, dim=1)
             shift, log_ratio = bounded(shift, SHIFT_MAX), bounded(log_ratio, LOG_RATIO_MAX)
             if kept is not None:
@@ -197,5 +198,5 @@ class Decoder(nn.Module):
                 h = block(h, z)
         h = self.last_up(h)
         h = h + self.refine(F.silu(h))
-        # Likelihoods run faster on image planes one after the other; here they are still few.
-        return Decoded(self.head(F.silu(h).contiguous()), tuple(used), tuple(rates))
+        # Likelihoods run faster on image planes one after the other.
+        return Decoded(self.head(F.silu(h)).contiguous(), tuple(used), tuple(rates))

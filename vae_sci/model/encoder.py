@@ -69,7 +69,8 @@ class Encoder(nn.Module):
     @staticmethod
     def summaries(x: Tensor, activations: tuple[Tensor, ...]) -> Tensor:
         """Moments over space of the input and of its activations, (N, summaries)."""
-        return torch.cat([pooled(part) for part in (x, *activations)], dim=1)
+        # The input's few channels side by side would leave a CPU's vectors half empty.
+        return torch.cat([pooled(part) for part in (x.contiguous(), *activations)], dim=1)
 
     @torch.no_grad()
     def standardize_summaries(self, x: Tensor) -> None:

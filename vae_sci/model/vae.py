@@ -209,5 +209,6 @@ class VAE(nn.Module):
             for m, s in zip(mean.split(n), sd.split(n), strict=True)
         )
         z = q.mean + q.stddev * noise.z
-        own = tuple(part[:n] for part in skips)
+        # Sliced as they lie in memory, so that their gradients lie there likewise.
+        own = tuple(part.permute(0, 2, 3, 1)[:n].permute(0, 3, 1, 2) for part in skips)
         return q, self.generative(z, own, None, 1.0, noise.u, kept, plate), q_view

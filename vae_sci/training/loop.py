@@ -25,7 +25,7 @@ from vae_sci.errors import ContractError, InputError, TrainingError
 from vae_sci.files import exclusive
 from vae_sci.likelihoods import bits_per_pixel
 from vae_sci.model.checkpoint import save_model
-from vae_sci.model.device import count_devices, pick_device
+from vae_sci.model.device import count_devices, pick_device, tune_cpu
 from vae_sci.model.objective import Terms, bound, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.store import store_about
@@ -74,9 +74,7 @@ def train(
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments import LightningEnvironment
 
-    # A mixture's far components leave gradients below 1e-38, which halve the speed
-    # on a CPU; as zeros they cost nothing (docs/decisions.md).
-    torch.set_flush_denormal(True)
+    tune_cpu()
     chosen = pick_device(device)
     n_devices = count_devices(device, devices, chosen)
     # On CPUs bf16 convolutions were slower than float32 (docs/decisions.md).
