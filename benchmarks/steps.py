@@ -1,0 +1,89 @@
+"""One training step as the loop takes it, and its counted arithmetic: what the speed is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vae_sci.config import ModelSettings
+from vae_sci.likelihoods import GreyLevels
+from vae_sci.model.objective import score, view_loss
+from vae_sci.model.vae import VAE, Scaling
+
+CHANNELS, BATCH = 3, 64
+VIEW_WEIGHT = 1000.0
+
+
+def make_model(size: int, device: str) -> VAE:
+    """The default model for 12-bit tiles of three channels, the same weights every time."""
+    torch.manual_seed(0)
+    numbers = (300.0,) * CHANNELS, (150.0,) * CHANNELS, (16.0,) * CHANNELS, (4.0,) * CHANNELS
+    levels = GreyLevels((0,) * CHANNELS, (1,) * CHANNELS, (4095,) * CHANNELS)
+    return VAE(ModelSettings(), size, levels, Scaling(*numbers)).to(device)
+
+
+def make_levels(size: int, device: str, batch: int = BATCH) -> Tensor:
+    """Blurred noise with photon noise on it: (batch, 3, size, size), levels."""
+    draw = torch.Generator().manual_seed(1)
+    rough = torch.randn(batch, CHANNELS, size // 8, size // 8, generator=draw)
+    smooth = nn.functional.interpolate(rough, (size, size), mode="bicubic")
+    mean = (300 + 150 * smooth).clamp(min=5)
+    noisy = mean + mean.sqrt() * torch.randn(mean.shape, generator=draw)
+    return noisy.round().clamp(0, 4095).to(torch.int32).to(device)
+
+
+def model_step(model: VAE, levels: Tensor, bf16: bool = False) -> Callable[[], None]:
+    """A step of `training.loop`: two views, the bound, the view loss, clipping, AdamW."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    draw = torch.Generator().manual_seed(2)
+    device = levels.device
+
+    def step() -> None:
+        noise = model.draw_noise(len(levels), draw).share(slice(None), device)
+        kept = (torch.rand(len(levels), generator=draw) >= 0.5).to(device)
+        cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        with cast:
+            x, view = model.standardized(levels), model.standardized(levels.flip(3))
+            q, made, q_view = model(x, view, noise, kept)
+        terms = score(q, made, levels)
+        nats = terms.loss(1.0, 1.0) + VIEW_WEIGHT * view_loss(q.mean, q_view.mean)
+        optimizer.zero_grad()
+        (nats / terms.values.mean()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 200.0)
+        optimizer.step()
+
+    return step
+
+
+def plain_step(size: int, device: str) -> Callable[[], None]:
+    """A step of nothing but 3 × 3 convolutions and SiLU, of the model's widths and resolutions."""
+    torch.manual_seed(0)
+    widths = ModelSettings().widths
+    layers: list[nn.Module] = [nn.Conv2d(CHANNELS, widths[0], 3, stride=2, padding=1)]
+    for level, width in enumerate(widths):
+        if level:
+            layers.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
+        layers += [nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
+    stack = nn.Sequential(*layers).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(stack.parameters(), 1e-3)
+    x = torch.randn(2 * BATCH, CHANNELS, size, size, device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        stack(x).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def count_flops(step: Callable[[], None]) -> int:
+    """Multiplications and additions of convolutions and matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
