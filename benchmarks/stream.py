@@ -139,16 +139,16 @@ def deliver(store: Path, n_tiles: int, seed: int) -> dict[str, Any]:
 def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]:
     """Steps per second of the default model, fed by the stream and by one tensor in memory."""
     import torch
-    from model_speed import make_optimizer, training_step
+    from steps import training_step
 
     from vae_sci.config import ModelSettings, TrainingSettings
-    from vae_sci.model.device import pick_device
+    from vae_sci.model.device import pick_device, tune_cpu
     from vae_sci.model.vae import VAE
     from vae_sci.training import ema
     from vae_sci.training.augment import augment, draw_moves
     from vae_sci.training.scaling import measure
 
-    torch.set_flush_denormal(True)
+    tune_cpu()
     torch.manual_seed(seed)
     device = pick_device("auto")
     settings = TrainingSettings()
@@ -156,7 +156,9 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
     grey_levels, scaling = measure(few, few)
     model = VAE(ModelSettings(), SIZE, grey_levels, scaling).to(device)
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = make_optimizer(model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     random = torch.Generator().manual_seed(seed)
     wait, losses = 0.0, []
 
