@@ -33,11 +33,13 @@ def _treatments(*rows: tuple) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("far_cells", "top"),
-    [(1, "near"), (100, "far")],
-    ids=["a lone cell is far by chance", "many cells are not"],
+    ("far_cells", "distance", "top"),
+    [(9, 2.0, "near"), (10, 0.94, "near"), (10, 1.0, "far")],
+    ids=["few cells are no treatment", "ten are 0.32 away by chance", "that is farther"],
 )
-def test_the_strongest_treatment_is_not_the_rarest(far_cells: int, top: str) -> None:
+def test_the_strongest_treatment_is_not_the_rarest(
+    far_cells: int, distance: float, top: str
+) -> None:
     cells = _cells(
         treatment=["DMSO", "near", "near", "far"],
         concentration=[np.nan, 1.0, 2.0, 1.0],
@@ -47,7 +49,7 @@ def test_the_strongest_treatment_is_not_the_rarest(far_cells: int, top: str) -> 
         ("DMSO", np.nan, True, 900, 0.0),
         ("near", 1.0, False, 100, 0.9),
         ("near", 2.0, False, 100, 0.2),
-        ("far", 1.0, False, far_cells, 1.0),
+        ("far", 1.0, False, far_cells, distance),
     )
     line = treatment_line(cells, table)
     assert line is not None

@@ -18,6 +18,7 @@ from vae_sci.model.device import pick_device
 from vae_sci.model.vae import VAE
 
 N_STEPS = 25  # images on a line, both ends among them
+MIN_CELLS = 10  # of a treatment; the mean of fewer is more those cells than the treatment
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,10 @@ def morph(results: Path, model_name: str, device: str = "auto") -> None:
 def treatment_line(cells: pd.DataFrame, treatments: pd.DataFrame) -> Line | None:
     """From the controls to the treatment that lies farthest from them; None where there is none.
 
-    The mean of n cells alone lies √(d / n) away by chance, d the dimensions of z: treatments are
-    ranked by distance² − d / n. Controls are those on the treatment's plates if there are any,
-    then all; where a screen has none, all other cells.
+    Treatments of fewer than `MIN_CELLS` cells count only where none has more. The mean of n cells
+    lies √(d / n) away by chance alone, d the dimensions of z: treatments are ranked by
+    distance² − d / n. Controls are those on the treatment's plates if there are any, then all;
+    where a screen has none, all other cells.
 
     Parameters
     ----------
@@ -95,6 +97,7 @@ def treatment_line(cells: pd.DataFrame, treatments: pd.DataFrame) -> Line | None
     named = treatments[~treatments["control"] & treatments["treatment"].notna()]
     if named.empty:
         return None
+    named = named[named["n_cells"] >= min(MIN_CELLS, named["n_cells"].max())]
     chance = cells.filter(regex="^z_").shape[1] / named["n_cells"].astype(float)
     top = named.iloc[int((named["distance"].astype(float) ** 2 - chance).argmax())]
     # CSV and Parquet may differ in a concentration's last digit.
@@ -107,11 +110,11 @@ def treatment_line(cells: pd.DataFrame, treatments: pd.DataFrame) -> Line | None
     start = next((some for some in (beside, control, ~end) if some.any()), None)
     if start is None:
         return None
-    what = "control cells" if control.any() else "other cells"
+    what = "control" if control.any() else "other"
     amount = "" if pd.isna(top["concentration"]) else f" {top['concentration']:g}"
     return Line(
         "treatments",
-        f"{start.sum()} {what}",
+        f"{start.sum()} {what} cells",
         f"{end.sum()} cells, {top['treatment']}{amount}",
         start,
         end,

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from vae_sci.files import publish
 from vae_sci.report import images
 from vae_sci.report.style import (
+    CONTROL,
     FAINT,
     INK,
     SYNTHETIC,
@@ -34,8 +35,8 @@ _HELD = 6  # frames for which an animation rests at each end
 _DELAY = 80  # ms per frame
 _FRAME_DPI = 100
 _PATHS = {
-    "treatments": "From the controls' mean z to that of the treatment farthest from them",
-    "cells": "Between two real cells, each the most typical of its cluster",
+    "treatments": "Between two means of z, to the treatment farthest from the controls",
+    "cells": "Between two real cells, typical of the two largest clusters",
 }
 
 
@@ -101,7 +102,7 @@ def draw(lines: Sequence[Strip], channels: Sequence[str], contrast: np.ndarray) 
         row = [first, *shown, last]
         pictures.append(images.mosaic([row], column_breaks=[1, len(row) - 1]))
     wide = side * max(p.image.shape[1] / p.shape[1] for p in pictures)
-    figure = canvas(wide + 0.9, len(lines) * (side + 1.45))
+    figure = canvas(wide + 0.3, len(lines) * (side + 1.05))
     grid = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
     for axis, line, picture in zip(grid, lines, pictures, strict=True):
         _strip(axis, line, picture)
@@ -133,28 +134,32 @@ def _strip(axis: Axes, line: Strip, picture: images.Mosaic) -> None:
     images.mark_synthetic(axis, picture, (0,), columns)
     axis.set_title(f"{_PATHS[line.kind]}: {line.start} → {line.end}")
     centres = picture.centres[0]
-    heads = [f"{p:.3g}" for p in np.linspace(0, 1, len(columns))]
+    last = len(line.frames) - 1
+    heads = [f"{k / last:.3g}" for k in images.spread(len(line.frames), _SHOWN)]
     real = "real cell" if line.tiles else ""
     axis.set_xticks(centres, [real, *heads, real])
     for label in axis.get_xticklabels()[1:-1]:
         label.set_color(VERMILLION)
 
-    bars = axis.inset_axes((0, -0.85, 1, 0.7))
+    # Only under the images that the model made, so that a bar lies between the two it compares.
+    span = picture.x[1], picture.x[-2] + picture.shape[1]
+    full = picture.image.shape[1]
+    bars = axis.inset_axes((span[0] / full, -0.72, (span[1] - span[0]) / full, 0.62))
     left, right = centres[1], centres[-2]
     steps = len(line.distance)
     middle = left + (np.arange(steps) + 0.5) / steps * (right - left)
-    bars.bar(middle, line.distance, width=0.8 * (right - left) / steps, color=FAINT)
+    bars.bar(middle, line.distance, width=0.8 * (right - left) / steps, color=CONTROL)
     mean = float(line.distance.mean())
     bars.plot([left, right], [mean, mean], color=INK, linewidth=0.8, linestyle=":")
     unevenness = line.distance.std() / mean if mean > 0 else 0.0
     bars.text(
-        right + 0.02 * (right - left),
+        span[1] + 0.01 * (right - left),
         mean,
         f"mean; bars\nvary by {unevenness:.0%}",
         fontsize=6.5,
         va="center",
     )
-    bars.set_xlim(axis.get_xlim())
+    bars.set_xlim(*span)
     bars.set_ylim(0, max(float(line.distance.max()) * 1.1, 1e-12))
     bars.set_xticks([])
     bars.spines["bottom"].set_bounds(left, right)
@@ -177,17 +182,19 @@ def animation(lines: Sequence[Strip]) -> np.ndarray:
         axis.set_axis_off()
         image = axis.imshow(line.frames[0], interpolation="nearest", vmin=0, vmax=1)
         axis.text(
-            0.01,
-            0.01,
+            0.02,
+            0.02,
             SYNTHETIC.upper(),
             transform=axis.transAxes,
             fontsize=6.5,
             color="white",
-            backgroundcolor=VERMILLION,
+            bbox={"facecolor": VERMILLION, "linewidth": 0, "pad": 2},
             va="bottom",
         )
         for x, name, place in ((0, line.start, "left"), (1, line.end, "right")):
-            axis.text(x, -0.13, _broken(name), transform=axis.transAxes, ha=place, va="top")
+            axis.text(
+                x, -0.11, _broken(name), transform=axis.transAxes, ha=place, va="top", fontsize=6.5
+            )
         axis.plot([0, 1], [-0.06] * 2, color=FAINT, transform=axis.transAxes, clip_on=False)
         (marker,) = axis.plot(
             [0], [-0.06], "o", color=VERMILLION, transform=axis.transAxes, clip_on=False
@@ -240,4 +247,4 @@ def _called(cells: pd.DataFrame, cell_id: str) -> str:
 
 def _broken(name: str) -> str:
     """A name in short lines, for the room below a frame."""
-    return "\n".join(shorten(part, 22) for part in name.split(", "))
+    return "\n".join(shorten(part, 20) for part in name.split(", "))

@@ -32,7 +32,8 @@ def reconstructions(
     """
     ranked = np.argsort(table["bits"].to_numpy(dtype=float), kind="stable")
     cells = ranked[images.spread(len(ranked), _COMPOSITES)]
-    close = cells[images.spread(len(cells), _CLOSE)]
+    # The best and the worst described are often all but empty: nothing to see close by.
+    close = cells[images.spread(len(cells), 2 * _CLOSE + 1)[1::2]]
     contrast = images.limits(originals)
     tile_height, tile_width = originals.shape[2:]
 

@@ -66,7 +66,7 @@ def resampled(
     originals: np.ndarray,
     reconstructions: np.ndarray,
 ) -> Picture:
-    """A row per cell: the tile, its reconstruction, z alone, and z with u drawn anew.
+    """A row per cell: the tile, its reconstruction and, with u, z alone and with u drawn anew.
 
     Parameters
     ----------
@@ -79,9 +79,11 @@ def resampled(
     rows = []
     for cell_id, own in table.sort_values("draw").groupby("cell_id", sort=False):
         k = int(np.flatnonzero(cells["cell_id"] == cell_id)[0])
-        tiles = [originals[k], reconstructions[k], *made[own["row"].to_numpy(dtype=int)]]
+        # Without u, z alone is the reconstruction: nothing is shown twice.
+        others = made[own["row"].to_numpy(dtype=int)] if draws else ()
+        tiles = [originals[k], reconstructions[k], *others]
         rows.append(list(images.composite(np.stack(tiles), contrast)))
-    picture = images.mosaic(rows, column_breaks=[1, 3])
+    picture = images.mosaic(rows, column_breaks=[1, 3] if draws else [1])
 
     tile = 0.92
     across = tile * picture.image.shape[1] / picture.shape[1]
@@ -89,7 +91,9 @@ def resampled(
     figure = canvas(across + 0.6 + (0 if draws else 3.2), down + 0.4)
     axis = figure.subplots()
     images.show(axis, picture)
-    heads = ["original", "reconstruction", "z alone", *(f"u, draw {k + 1}" for k in range(draws))]
+    heads = ["original", "reconstruction"]
+    if draws:
+        heads += ["z alone", *(f"u, draw {k + 1}" for k in range(draws))]
     axis.set_xticks(picture.centres[0], heads)
     for label in axis.get_xticklabels()[1:]:
         label.set_color(VERMILLION)
