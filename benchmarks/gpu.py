@@ -4,9 +4,10 @@
 
 Tiles of 64 and 128 pixels, bfloat16 and float32 (as in training, TF32 in convolutions), with and
 without torch.compile: tiles/s, counted arithmetic per second, and its share of the rate that large
-bf16 matrix products reach in this run. Then the default model on card and CPU, same weights, tiles
-and noise, without TF32: relative differences of distortion, rates and posterior means. Needs a
-card; the package need not be installed.
+bf16 matrix products reach in this run. The last
+column is the relative difference of a step's gradient to that of the same step uncompiled. Then the
+default model on card and CPU, same weights, tiles and noise, without TF32: relative differences of
+distortion, rates and posterior means. Needs a card; the package need not be installed.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from steps import count_flops, make_levels, make_model, model_step
+from steps import count_flops, make_levels, make_model, model_step, training_step
+from torch import Tensor
 
 from vae_sci.errors import InputError, VaeSciError
 from vae_sci.files import write_json
 from vae_sci.model.objective import bound
+from vae_sci.model.vae import VAE
 
 SIZES = (64, 128)
 WARM_UP, REPEATS = 5, 20
@@ -53,15 +56,26 @@ def matrix_peak() -> float:
     return 2 * MATRIX**3 / milliseconds(lambda: a @ b) / 1e9
 
 
+def gradient(model: VAE, levels: Tensor, bf16: bool) -> Tensor:
+    """Of a step with the same draws every time, all parameters' in one vector, clipped."""
+    still = torch.optim.SGD(model.parameters(), 0.0)
+    draw = torch.Generator().manual_seed(4)
+    training_step(model, still, levels, levels.flip(3), draw, bf16)
+    return torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.grad is not None])
+
+
 def speed(size: int, bf16: bool, compiled: bool, batch: int, peak: float) -> dict[str, Any]:
     """One row of the table."""
     model, levels = make_model(size, "cuda"), make_levels(size, "cuda", batch)
     flops = count_flops(model_step(model, levels, bf16))
+    eager = gradient(model, levels, bf16)
     if compiled:
         # For these shapes alone: else those of the rows before would count too.
         torch.compiler.reset()
         model.encoder.compile(dynamic=False)
         model.decoder.compile(dynamic=False)
+    # A compiled step was met whose loss was right and whose gradient was not.
+    changed = float((gradient(model, levels, bf16) - eager).norm() / eager.norm())
     torch.cuda.reset_peak_memory_stats()
     taken = milliseconds(model_step(model, levels, bf16))
     rate = flops / taken / 1e9
@@ -69,6 +83,7 @@ def speed(size: int, bf16: bool, compiled: bool, batch: int, peak: float) -> dic
         "tile_pixels": size,
         "precision": "bf16" if bf16 else "float32",
         "compiled": compiled,
+        "gradient_difference_to_eager": changed,
         "tiles_per_second": batch / taken * 1e3,
         "milliseconds_per_step": taken,
         "tflop_per_second": rate,
@@ -145,13 +160,13 @@ def main(arguments: list[str] | None = None) -> int:
         },
     }
     write_json(report, given.json)
-    print("| tile | precision | compiled | tiles/s | TFLOP/s | share of peak |")
-    print("|---|---|---|---|---|---|")
+    print("| tile | precision | compiled | tiles/s | TFLOP/s | share of peak | gradient |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
         print(
             f"| {row['tile_pixels']} | {row['precision']} | {row['compiled']} | "
             f"{row['tiles_per_second']:.0f} | {row['tflop_per_second']:.1f} | "
-            f"{row['share_of_matrix_peak']:.1%} |"
+            f"{row['share_of_matrix_peak']:.1%} | {row['gradient_difference_to_eager']:.1e} |"
         )
     print(f"\n{report['device']}; difference to the CPU: {equal}")
     return 0
