@@ -4,10 +4,10 @@
 
 Tiles of 64 and 128 pixels, bfloat16 and float32 (as in training, TF32 in convolutions), with and
 without torch.compile: tiles/s, counted arithmetic per second, and its share of the rate that large
-bf16 matrix products reach in this run. The last
-column is the relative difference of a step's gradient to that of the same step uncompiled. Then the
-default model on card and CPU, same weights, tiles and noise, without TF32: relative differences of
-distortion, rates and posterior means. Needs a card; the package need not be installed.
+bf16 matrix products reach in this run; last, the relative difference of a step's gradient to that
+of the same step uncompiled. Then the default model on card and CPU, same weights, tiles and noise,
+without TF32: relative differences of distortion, rates and posterior means. Needs a card; the
+package need not be installed.
 """
 
 from __future__ import annotations
