@@ -2,28 +2,32 @@
 
     PYTHONPATH=. python benchmarks/gpu.py --json FILE [--batch N]
 
-Tiles of 64 and 128 pixels, bfloat16 and float32, with and without torch.compile: tiles/s, counted
-arithmetic per second, and its share of the rate that large matrix products of the same precision
-reach in this run. Then the default model on card and CPU, same weights, tiles and noise: relative
-differences of distortion, rates and posterior means. Needs a card; the package need not be
-installed.
+Tiles of 64 and 128 pixels, bfloat16 and float32 (as in training, TF32 in convolutions), with and
+without torch.compile: tiles/s, counted arithmetic per second, and its share of the rate that large
+bf16 matrix products reach in this run; last, the relative difference of a step's gradient to that
+of the same step uncompiled. Then the default model on card and CPU, same weights, tiles and noise,
+without TF32: relative differences of distortion, rates and posterior means. Needs a card; the
+package need not be installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from steps import count_flops, make_levels, make_model, model_step
+from steps import count_flops, make_levels, make_model, model_step, training_step
+from torch import Tensor
 
 from vae_sci.errors import InputError, VaeSciError
 from vae_sci.files import write_json
 from vae_sci.model.objective import bound
+from vae_sci.model.vae import VAE
 
 SIZES = (64, 128)
 WARM_UP, REPEATS = 5, 20
@@ -46,26 +50,40 @@ def milliseconds(step: Callable[[], Any]) -> float:
     return float(np.median(times))
 
 
-def matrix_peak(bf16: bool) -> float:
-    """TFLOP/s of a large product of random matrices."""
-    kind = torch.bfloat16 if bf16 else torch.float32
-    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=kind) for _ in range(2))
+def matrix_peak() -> float:
+    """TFLOP/s of a large product of random bf16 matrices."""
+    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * MATRIX**3 / milliseconds(lambda: a @ b) / 1e9
+
+
+def gradient(model: VAE, levels: Tensor, bf16: bool) -> Tensor:
+    """Of a step with the same draws every time, all parameters' in one vector, clipped."""
+    still = torch.optim.SGD(model.parameters(), 0.0)
+    draw = torch.Generator().manual_seed(4)
+    training_step(model, still, levels, levels.flip(3), draw, bf16)
+    return torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.grad is not None])
 
 
 def speed(size: int, bf16: bool, compiled: bool, batch: int, peak: float) -> dict[str, Any]:
     """One row of the table."""
     model, levels = make_model(size, "cuda"), make_levels(size, "cuda", batch)
     flops = count_flops(model_step(model, levels, bf16))
+    eager = gradient(model, levels, bf16)
     if compiled:
-        model.encoder.compile()
-        model.decoder.compile()
+        # For these shapes alone: else those of the rows before would count too.
+        torch.compiler.reset()
+        model.encoder.compile(dynamic=False)
+        model.decoder.compile(dynamic=False)
+    # A compiled step was met whose loss was right and whose gradient was not.
+    changed = float((gradient(model, levels, bf16) - eager).norm() / eager.norm())
+    torch.cuda.reset_peak_memory_stats()
     taken = milliseconds(model_step(model, levels, bf16))
     rate = flops / taken / 1e9
     return {
         "tile_pixels": size,
         "precision": "bf16" if bf16 else "float32",
         "compiled": compiled,
+        "gradient_difference_to_eager": changed,
         "tiles_per_second": batch / taken * 1e3,
         "milliseconds_per_step": taken,
         "tflop_per_second": rate,
@@ -74,13 +92,29 @@ def speed(size: int, bf16: bool, compiled: bool, batch: int, peak: float) -> dic
     }
 
 
+@contextmanager
+def strict_float32() -> Iterator[None]:
+    """No TF32 in convolutions; in matrix products it is off by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 @torch.no_grad()
+@strict_float32()
 def differences(device: str, bf16: bool, size: int = 64) -> dict[str, float]:
     """Largest relative difference to the CPU in float32 of what the model says of 64 tiles."""
     found = []
     for place, cast in (("cpu", False), (device, bf16)):
         model, levels = make_model(size, place).eval(), make_levels(size, place)
-        noise = model.draw_noise(len(levels), torch.Generator().manual_seed(3))
+        draw = torch.Generator().manual_seed(3)
+        for weight in model.parameters():
+            # As initialised, the blocks are silent and would hide a difference.
+            weight.add_(0.02 * torch.randn(weight.shape, generator=draw).to(weight))
+        noise = model.draw_noise(len(levels), draw)
         with torch.autocast(place, torch.bfloat16, enabled=cast):
             seen, terms = bound(model, levels, None, noise.share(slice(None), levels.device))
         values = {name: getattr(terms, name) for name in ("distortion", "rate_z", "rate_u")}
@@ -107,10 +141,9 @@ def main(arguments: list[str] | None = None) -> int:
     except VaeSciError as error:
         print(error, file=sys.stderr)
         return 1
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    peaks = {bf16: matrix_peak(bf16) for bf16 in (True, False)}
+    peak = matrix_peak()
     rows = [
-        speed(size, bf16, compiled, given.batch * SIZES[0] ** 2 // size**2, peaks[bf16])
+        speed(size, bf16, compiled, given.batch * SIZES[0] ** 2 // size**2, peak)
         for size in SIZES
         for bf16 in (True, False)
         for compiled in (False, True)
@@ -119,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "matrix_tflop_per_second": {"bf16": peaks[True], "float32": peaks[False]},
+        "matrix_tflop_per_second": peak,
         "speed": rows,
         "relative_difference_to_cpu": equal,
         "within_tolerance": {
@@ -127,13 +160,13 @@ def main(arguments: list[str] | None = None) -> int:
         },
     }
     write_json(report, given.json)
-    print("| tile | precision | compiled | tiles/s | TFLOP/s | share of peak |")
-    print("|---|---|---|---|---|---|")
+    print("| tile | precision | compiled | tiles/s | TFLOP/s | share of peak | gradient |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
         print(
             f"| {row['tile_pixels']} | {row['precision']} | {row['compiled']} | "
             f"{row['tiles_per_second']:.0f} | {row['tflop_per_second']:.1f} | "
-            f"{row['share_of_matrix_peak']:.1%} |"
+            f"{row['share_of_matrix_peak']:.1%} | {row['gradient_difference_to_eager']:.1e} |"
         )
     print(f"\n{report['device']}; difference to the CPU: {equal}")
     return 0

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vae_sci.config import ModelSettings
+from vae_sci.config import ModelSettings, TrainingSettings
 from vae_sci.likelihoods import GreyLevels
 from vae_sci.model.objective import score, view_loss
 from vae_sci.model.vae import VAE, Scaling
 
 CHANNELS, BATCH = 3, 64
-VIEW_WEIGHT = 1000.0
 
 
 def make_model(size: int, device: str) -> VAE:
@@ -36,27 +34,37 @@ def make_levels(size: int, device: str, batch: int = BATCH) -> Tensor:
     return noisy.round().clamp(0, 4095).to(torch.int32).to(device)
 
 
-def model_step(model: VAE, levels: Tensor, bf16: bool = False) -> Callable[[], None]:
-    """A step of `training.loop`: two views, the bound, the view loss, clipping, AdamW."""
+def training_step(
+    model: VAE,
+    optimizer: torch.optim.Optimizer,
+    levels: Tensor,
+    view: Tensor,
+    draw: torch.Generator,
+    bf16: bool = False,
+) -> Tensor:
+    """A step of `training.loop`: two views, the bound, the view loss, clipping; → the loss."""
+    settings, device = TrainingSettings(), levels.device
+    noise = model.draw_noise(len(levels), draw).share(slice(None), device)
+    kept = (torch.rand(len(levels), generator=draw) >= settings.skip_dropout).to(device)
+    x, x_view = model.standardized(levels), model.standardized(view)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        q, made, q_view = model(x, x_view, noise, kept)
+    terms = score(q, made, levels)
+    nats = terms.loss(settings.beta, settings.beta_skips)
+    nats = nats + settings.view_weight * view_loss(q.mean, q_view.mean)
+    loss = nats / terms.values.mean()
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def model_step(model: VAE, levels: Tensor, bf16: bool = False) -> Callable[[], object]:
+    """`training_step` on the same tiles and their mirror images each time, with AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    draw = torch.Generator().manual_seed(2)
-    device = levels.device
-
-    def step() -> None:
-        noise = model.draw_noise(len(levels), draw).share(slice(None), device)
-        kept = (torch.rand(len(levels), generator=draw) >= 0.5).to(device)
-        cast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-        with cast:
-            x, view = model.standardized(levels), model.standardized(levels.flip(3))
-            q, made, q_view = model(x, view, noise, kept)
-        terms = score(q, made, levels)
-        nats = terms.loss(1.0, 1.0) + VIEW_WEIGHT * view_loss(q.mean, q_view.mean)
-        optimizer.zero_grad()
-        (nats / terms.values.mean()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 200.0)
-        optimizer.step()
-
-    return step
+    draw, view = torch.Generator().manual_seed(2), levels.flip(3)
+    return lambda: training_step(model, optimizer, levels, view, draw, bf16)
 
 
 def plain_step(size: int, device: str) -> Callable[[], None]:
@@ -82,8 +90,8 @@ def plain_step(size: int, device: str) -> Callable[[], None]:
     return step
 
 
-def count_flops(step: Callable[[], None]) -> int:
+def count_flops(step: Callable[[], object]) -> int:
     """Multiplications and additions of convolutions and matrix products, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         step()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())

@@ -139,16 +139,16 @@ def deliver(store: Path, n_tiles: int, seed: int) -> dict[str, Any]:
 def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]:
     """Steps per second of the default model, fed by the stream and by one tensor in memory."""
     import torch
+    from steps import training_step
 
     from vae_sci.config import ModelSettings, TrainingSettings
-    from vae_sci.model.device import pick_device
-    from vae_sci.model.objective import score, view_loss
+    from vae_sci.model.device import pick_device, tune_cpu
     from vae_sci.model.vae import VAE
     from vae_sci.training import ema
     from vae_sci.training.augment import augment, draw_moves
     from vae_sci.training.scaling import measure
 
-    torch.set_flush_denormal(True)
+    tune_cpu()
     torch.manual_seed(seed)
     device = pick_device("auto")
     settings = TrainingSettings()
@@ -188,15 +188,7 @@ def compare(store: Path, n_tiles: int, rounds: int, seed: int) -> dict[str, Any]
             view, levels = (
                 augment(levels, draw_moves(len(levels), settings.shift, random)) for _ in range(2)
             )
-            noise = torch.randn(len(levels), model.settings.latent_dim, generator=random)
-            q, p, q_view = model(levels, None, view, None, noise)
-            terms = score(q, p, levels)
-            apart = view_loss(q.mean, q_view.mean)
-            loss = (terms.loss(settings.beta) + settings.view_weight * apart) / terms.values.mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-            optimizer.step()
+            loss = training_step(model, optimizer, levels, view, random)
             ema.update(average, model, settings.ema, step=STEPS)
             losses.append(loss.item())
         return time.perf_counter() - start
