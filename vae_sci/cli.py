@@ -147,6 +147,7 @@ def calibrate(
 
     with bar("calibrate", "files") as progress:
         found = measure(images, dark or [], repeated, seed, progress=progress)
+    found.write(out)
     report(found, out)
 
 

@@ -60,6 +60,7 @@ def test_the_plot_shows_the_line_its_points_and_the_dark_frames(found: Calibrati
 def test_files_and_words(
     found: Calibration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    found.write(tmp_path / "out")
     report(found, tmp_path / "out")
     printed = capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "calibration.json").read_text())

@@ -55,6 +55,16 @@ def rules_in(done: subprocess.CompletedProcess[str]) -> set[str]:
     return set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.M)) - {"all"}
 
 
+def test_a_changed_calibration_trains_again_what_is_told_of_it(tiny_project: Path, tmp_path: Path):
+    path = tmp_path / "calibration.json"
+    path.write_text("{}")
+    likelihood = f"model={{likelihood: {{name: camera, calibration: {path}}}}}"
+    done = snakemake(tiny_project, "-n", "--configfile", "tiny.yaml", "--config", likelihood)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = re.findall(r"rule train:\s+input: (.*)", done.stdout + done.stderr)
+    assert str(path) in job
+
+
 def test_a_further_model_is_trained_and_compared_and_leaves_the_first_alone(tiny_project: Path):
     done = snakemake(
         tiny_project,

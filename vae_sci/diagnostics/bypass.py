@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from vae_sci.diagnostics.held_out import HeldOut
+from vae_sci.model.objective import score
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,20 @@ def measure_bypass(held: HeldOut, seed: int) -> Bypass:
     """Distortion at draws from the posterior; each cell's z exchanged for that of the next."""
     model, device = held.model, held.levels.device
     random = torch.Generator().manual_seed(seed)
-    drawn, noises, skips = [], [], []
+    noises, posteriors = [], []
     for _, levels, visible, _ in held.batches():
-        noise = model.draw_noise(len(levels), random).share(slice(None), device)
-        seen = model.inference(levels, visible)
-        drawn.append(seen.z.mean + seen.z.stddev * noise.z)
-        noises.append(noise.u)
-        skips.append(seen.skips)
-    own = torch.cat(drawn)
+        noises.append(model.draw_noise(len(levels), random).share(slice(None), device))
+        posteriors.append(model.inference(levels, visible))
+    own = torch.cat(
+        [seen.z.mean + seen.z.stddev * n.z for seen, n in zip(posteriors, noises, strict=True)]
+    )
     other = own.roll(1, dims=0)
     sums = torch.zeros(3, dtype=torch.float64)
-    for (rows, levels, visible, plate), u, seen_skips in zip(
-        held.batches(), noises, skips, strict=True
+    for (rows, levels, visible, plate), noise, seen in zip(
+        held.batches(), noises, posteriors, strict=True
     ):
-        for place, (z, given) in enumerate(((own, seen_skips), (own, None), (other, None))):
-            made = model.generative(z[rows], given, noise=u, plate=plate)
-            nats = -made.p.log_prob(levels)
-            nats = nats if visible is None else nats.where(visible, 0.0)
-            sums[place] += nats.double().sum().cpu()
+        for place, (z, skips) in enumerate(((own, seen.skips), (own, None), (other, None))):
+            made = model.generative(z[rows], skips, noise=noise.u, plate=plate)
+            terms = score(seen.z, made, levels, visible)
+            sums[place] += terms.distortion.double().sum().cpu()
     return Bypass(*(sums / len(held)).tolist())

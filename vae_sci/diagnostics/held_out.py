@@ -14,6 +14,7 @@ from vae_sci.embedding.encode import check_fit, load_levels, told_plate
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
 from vae_sci.model.vae import VAE
+from vae_sci.tiles.split import most_held_out
 from vae_sci.training.stream import read_tables
 
 BATCH = 128
@@ -62,9 +63,9 @@ def open_held_out(
     """
     model, card = load_model(results / "models" / model_name, pick_device(device))
     table = read_tables(results, plates)
-    part = next(p for p in ("test", "validation", "train") if (table["split"] == p).any())
+    part, rows_of_part = most_held_out(table)
     # In an order of no meaning: neighbours in a well are alike, and cells are compared in pairs.
-    chosen = table[table["split"] == part].sample(frac=1, random_state=seed).head(cells)
+    chosen = rows_of_part.sample(frac=1, random_state=seed).head(cells)
     levels, visible, plate, places = [], [], [], []
     for name, rows in chosen.groupby("plate", sort=True):
         store = results / "tiles" / f"{name}.zarr"

@@ -103,7 +103,7 @@ def told_plate(model: VAE, plate: str, n: int) -> Tensor | None:
     """What the decoder is told of n tiles of a plate: see `VAE.generative`."""
     if not model.plates:
         return None
-    return torch.full((n,), model.plates.index(plate) if plate in model.plates else -1)
+    return torch.full((n,), model.plate_number(plate))
 
 
 def load_levels(

@@ -17,6 +17,7 @@ from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
 from vae_sci.model.objective import describe
 from vae_sci.model.vae import VAE, Generated
+from vae_sci.tiles.split import most_held_out
 from vae_sci.training.stream import read_tables
 
 N_IMAGES = 24  # held-out cells, and draws from the prior
@@ -155,8 +156,7 @@ def write_stack(
 
 def _chosen(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """`N_IMAGES` cells of the most held-out part there is, in order of plate."""
-    part = next(p for p in ("test", "validation", "train") if (table["split"] == p).any())
-    rows = table[table["split"] == part].sample(frac=1, random_state=seed)
+    rows = most_held_out(table)[1].sample(frac=1, random_state=seed)
     turn = rows.groupby("plate").cumcount()
     return rows.assign(turn=turn).sort_values("turn", kind="stable").head(N_IMAGES).sort_values(
         ["plate", "tile"]

@@ -5,20 +5,24 @@ What images can tell and what they cannot is said in words, beside the numbers.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae_sci import __version__
 from vae_sci.errors import InputError
+from vae_sci.files import write_json
 from vae_sci.images.patches import Array, Evidence
 from vae_sci.images.photon_transfer import Dark, Interval, Line, dark_level, fit_line, interval
 from vae_sci.images.read import read_frames
 
+FILE = "calibration.json"
 MODEL = "variance = gain × (mean − offset) + read_noise² + step²/12 = gain × mean + line_constant"
 FOREIGN = 0.1  # relative spread of noise between images that is worth a word
 BENT = 0.2  # relative deviation from the line that is worth a word
@@ -257,6 +261,51 @@ class Calibration:
             ],
             "version": __version__,
         }
+
+    def write(self, folder: Path) -> None:
+        """Write `calibration.json`; `read_numbers` reads it."""
+        write_json(self.to_dict(), folder / FILE)
+
+
+class Numbers(NamedTuple):
+    """A channel's noise, grey levels as stored; NaN where it is not known."""
+
+    gain: float
+    constant: float
+    offset: float = math.nan
+    read_noise: float = math.nan
+
+
+def read_numbers(path: Path, n_channels: int) -> list[Numbers]:
+    """Gain, line constant, offset and read noise of each channel of a calibration's file.
+
+    Grey levels as stored; NaN where one is not known. Raises `InputError` where the file is not
+    one of `Calibration.write`, or has another number of channels.
+    """
+    try:
+        channels = json.loads(path.read_text())["channels"]
+        found = [
+            Numbers(
+                *(
+                    math.nan if channel[name] is None else float(channel[name]["value"])
+                    for name in ("gain", "line_constant", "offset", "read_noise")
+                )
+            )
+            for channel in channels
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            required="a calibration.json of vae-sci calibrate",
+            found=f"{path}: {type(error).__name__}: {error}",
+            action="calibrate again, or correct model.likelihood.calibration",
+        ) from None
+    if len(found) != n_channels:
+        raise InputError(
+            required=f"{n_channels} channels, in the order of the tiles' channels",
+            found=f"{len(found)} in {path}",
+            action="calibrate from images with the same channels",
+        )
+    return found
 
 
 def calibrate(

@@ -17,7 +17,11 @@ from vae_sci.likelihoods.negative_binomial import NegativeBinomialLikelihood
 from vae_sci.likelihoods.noise import CameraNoise
 from vae_sci.likelihoods.poisson import Poisson
 
+# Those that know the camera: they need its noise.
+CAMERA_FAMILIES = ("poisson", "negative_binomial", "camera")
+
 __all__ = [
+    "CAMERA_FAMILIES",
     "CameraNoise",
     "GreyLevels",
     "LevelDistribution",

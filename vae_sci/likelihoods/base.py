@@ -17,6 +17,7 @@ from vae_sci.likelihoods.grey_levels import GreyLevels
 
 # Standard deviation, in steps, of the rounding to whole levels: the least that a channel can have.
 ROUNDING_SD = 1 / math.sqrt(12)
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 TAME = 8.0  # e^8 standard deviations of a channel are wider than any range of levels
 
 

@@ -13,7 +13,6 @@ from vae_sci.errors import ContractError
 from vae_sci.likelihoods.base import Likelihood
 from vae_sci.likelihoods.grey_levels import GreyLevels
 
-LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 # Share of the lowest count that the levels below it divide up, each e times less than the next:
 # counts cannot be negative, but read noise can, and a level without mass would stop a training.
 LEAK = 0.01

@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from vae_sci.likelihoods.base import LevelDistribution, at_least_float32
+from vae_sci.likelihoods.base import LOG_SQRT_2PI, LevelDistribution, at_least_float32
 from vae_sci.likelihoods.blocks import in_blocks
 
-LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 # Below this width · max(1, |distance|), the series of `log_normal_level` is exact to 1e-11 and
 # the difference of two cumulative values no longer is.
 NARROW = 0.01

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vae_sci.likelihoods.base import LevelDistribution, at_least_float32
+from vae_sci.likelihoods.base import LOG_SQRT_2PI, LevelDistribution, at_least_float32
 from vae_sci.likelihoods.blocks import in_blocks
 from vae_sci.likelihoods.counts import (
-    LOG_SQRT_2PI,
     STIRLING,
     CountLikelihood,
     draw_share,

@@ -137,6 +137,10 @@ class VAE(nn.Module):
             values = torch.tensor(getattr(scaling, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
 
+    def plate_number(self, plate: str) -> int:
+        """Index of a plate among those that the decoder is told apart; −1: none of them."""
+        return self.plates.index(plate) if plate in self.plates else -1
+
     def standardized(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
         """Levels (N, C, H, W) → the encoder's input; pixels not `visible` get the mean, 0."""
         x = (levels.float().sqrt() - self.root_mean) / self.root_sd

@@ -15,8 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from vae_sci.files import write_json
-from vae_sci.images.calibrate import Calibration, Channel
+from vae_sci.images.calibrate import FILE, Calibration, Channel
 from vae_sci.images.photon_transfer import Interval
 from vae_sci.report.style import (
     BLUE,
@@ -32,12 +31,11 @@ from vae_sci.report.style import (
 
 
 def report(found: Calibration, out: Path) -> None:
-    """Write calibration.json, .png and .svg into `out`; print the table and what it means."""
-    write_json(found.to_dict(), out / "calibration.json")
+    """Draw calibration.png and .svg into `out`; print the table and what it means."""
     with drawing():
         save(calibration(found), out / "calibration")
     show(found)
-    print(f"→ {out / 'calibration.json'}, calibration.png, calibration.svg")
+    print(f"→ {out / FILE}, calibration.png, calibration.svg")
 
 
 def calibration(found: Calibration) -> Picture:

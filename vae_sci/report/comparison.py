@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from vae_sci.contracts import COMPARISON, RINGS
 from vae_sci.report import images
-from vae_sci.report.figures import _json, _stack
+from vae_sci.report.files import read_card, read_stack
 from vae_sci.report.style import (
     BLUE,
     CATEGORIES,
@@ -40,9 +40,7 @@ def draw_comparison(results: Path) -> list[Path]:
 
 def _comparison(results: Path, table: pd.DataFrame) -> Picture:
     models = table["model"].tolist()
-    channels = [
-        str(name) for name in _json(results / "models" / models[0] / "model.json")["channels"]
-    ]
+    channels = [str(name) for name in read_card(results, models[0])["channels"]]
     pictures, contrast = _mosaic(results, models, channels)
     width = 8.6
     heights = [0.6 + 0.28 * len(models), width * pictures.image.shape[0] / pictures.image.shape[1]]
@@ -152,7 +150,7 @@ def _mosaic(
     """Originals, then a row a model: its reconstructions and samples, in one contrast."""
 
     def of(model: str, name: str) -> np.ndarray:
-        return _stack(results / "generated" / model / f"{name}.ome.tif", len(channels))
+        return read_stack(results / "generated" / model / f"{name}.ome.tif", len(channels))
 
     originals = of(models[0], "originals")
     contrast = images.limits(originals)

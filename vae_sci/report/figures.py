@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from vae_sci.contracts import (
 from vae_sci.errors import ContractError, SettingsError
 from vae_sci.report import images, morph, umap
 from vae_sci.report.enrichment import enrichment
+from vae_sci.report.files import read_card, read_stack
 from vae_sci.report.gallery import gallery
 from vae_sci.report.reconstructions import reconstructions
 from vae_sci.report.samples import resampled, samples
@@ -52,7 +52,7 @@ def draw_all(
     progress : called with (figures done, figures in all).
     """
     results = Path(results)
-    description = _json(results / "models" / model / "model.json")
+    description = read_card(results, model)
     channels = [str(name) for name in description["channels"]]
     phenotypes = results / "phenotypes" / model
     cells = CELLS.read(phenotypes / "cells.parquet")
@@ -135,7 +135,7 @@ def _generated(
     """A table of generated images, by row, and its stacks (N, C, H, W)."""
     name = contract.path.rpartition("/")[2]
     table = contract.read(folder / name).sort_values("row", ignore_index=True)
-    found = [_stack(folder / f"{stack}.ome.tif", channels) for stack in stacks]
+    found = [read_stack(folder / f"{stack}.ome.tif", channels) for stack in stacks]
     for stack, pixels in zip(stacks, found, strict=True):
         if len(pixels) != len(table):
             raise ContractError(
@@ -144,29 +144,3 @@ def _generated(
                 action="delete the folder and run again: the workflow makes it anew",
             )
     return table, found
-
-
-def _stack(path: Path, channels: int) -> np.ndarray:
-    """An image stack (N, C, H, W); TIFF readers drop axes of length one, so C is given."""
-    import tifffile
-
-    try:
-        pixels = tifffile.imread(path)
-        return pixels.reshape(-1, channels, *pixels.shape[-2:])
-    except (OSError, ValueError) as error:
-        raise ContractError(
-            required=f"a stack of tiles with {channels} channels",
-            found=f"{path} cannot be read as such: {error}",
-            action="delete it and run again: the workflow makes it anew",
-        ) from None
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ContractError(
-            required="the description of the trained model",
-            found=f"{path} cannot be read: {error}",
-            action="train the model again",
-        ) from None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from vae_sci.config import SplitSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GOLDEN = 0.6180339887498949  # (√5 − 1) / 2
 
@@ -36,3 +40,12 @@ def split_wells(
         else:
             parts[well] = "train"
     return parts
+
+
+def most_held_out(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """The part that a model has learned least from, of those that have tiles, and its rows.
+
+    table : contract TILES, not empty. Test before validation before train.
+    """
+    part = next(p for p in ("test", "validation", "train") if (table["split"] == p).any())
+    return part, table[table["split"] == part]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from vae_sci.config import LikelihoodSettings
 from vae_sci.errors import InputError
+from vae_sci.images.calibrate import Numbers, read_numbers
 from vae_sci.images.photon_transfer import photon_transfer
-from vae_sci.likelihoods import CameraNoise, GreyLevels
+from vae_sci.likelihoods import CAMERA_FAMILIES, CameraNoise, GreyLevels
 from vae_sci.training.stream import TileStream
 
-FAMILIES = ("poisson", "negative_binomial", "camera")
 TILES = 1000  # looked at for the line of variance against mean: plenty
 ROUNDING = 1 / 12  # levels², which integrating over a level adds by itself
-
-Numbers = tuple[float, float, float, float]  # gain, constant, offset, read noise; grey levels
 
 
 def camera_noise(
@@ -28,17 +25,18 @@ def camera_noise(
     From the file that the settings name (`vae-sci calibrate`), else by photon transfer from up to
     1,000 tiles of `stream`.
 
-    Raises `InputError` where the file cannot be used, or no channel's variance grows with its mean.
+    Raises `InputError` where the file cannot be used, or a channel's variance does not grow with its
+    mean.
     """
-    if settings.name not in FAMILIES:
+    if settings.name not in CAMERA_FAMILIES:
         return None
     if settings.calibration:
-        found = _read(Path(settings.calibration), grey_levels.n_channels)
+        found = read_numbers(Path(settings.calibration), grey_levels.n_channels)
         source = settings.calibration
     else:
         tiles = next(stream.shuffled(min(TILES, stream.n_tiles), (seed,))).counts
         lines = photon_transfer(tiles, seed=seed)
-        found = [(line.gain.value, line.constant.value, np.nan, np.nan) for line in lines]
+        found = [Numbers(line.gain.value, line.constant.value) for line in lines]
         source = "photon transfer of the training tiles"
     gains, offsets, variances = [], [], []
     for channel, (gain, constant, offset, read_noise) in enumerate(found):
@@ -61,29 +59,3 @@ def camera_noise(
             offsets.append((offset - lowest) / step)
             variances.append((read_noise / step) ** 2)
     return CameraNoise(tuple(gains), tuple(offsets), tuple(variances))
-
-
-def _read(path: Path, n_channels: int) -> list[Numbers]:
-    """Gain, line constant, offset and read noise (NaN: not known) per channel of a calibration."""
-    try:
-        channels = json.loads(path.read_text())["channels"]
-        found = [
-            tuple(
-                np.nan if channel[name] is None else float(channel[name]["value"])
-                for name in ("gain", "line_constant", "offset", "read_noise")
-            )
-            for channel in channels
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            required="a calibration.json of vae-sci calibrate",
-            found=f"{path}: {type(error).__name__}: {error}",
-            action="calibrate again, or correct model.likelihood.calibration",
-        ) from None
-    if len(found) != n_channels:
-        raise InputError(
-            required=f"{n_channels} channels, in the order of the tiles' channels",
-            found=f"{len(found)} in {path}",
-            action="calibrate from images with the same channels",
-        )
-    return found  # type: ignore[return-value]

@@ -141,6 +141,7 @@ def _fit(
             "training": training.model_dump(mode="json"),
             "seed": seed,
             "data": data,
+            "noise": noise.to_dict() if noise else None,
             "tiles": {name: about[name] for name in ("channels", "size", "neighbours")},
         },
     )
@@ -292,8 +293,7 @@ def plate_numbers(model: VAE, stream: TileStream, batch: Batch) -> Tensor | None
     """Index (N,) of each tile's plate among those that the decoder is told apart, −1: none."""
     if not model.plates:
         return None
-    known = {name: number for number, name in enumerate(model.plates)}
-    own = np.array([known.get(source.plate, -1) for source in stream.sources])
+    own = np.array([model.plate_number(source.plate) for source in stream.sources])
     return torch.from_numpy(own[batch.plate])
 
 

@@ -90,6 +90,11 @@ def training_of(wildcards):
     return json.dumps(VARIANTS[wildcards.model][1].model_dump(mode="json"))
 
 
+def calibration_of(wildcards):
+    """The camera's calibration, where the model's settings name one."""
+    return VARIANTS[wildcards.model][0].likelihood.calibration or []
+
+
 def row_of(wildcards):
     """The plate's row as JSON: a plate reruns when its own row changes.
 

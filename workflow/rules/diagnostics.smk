@@ -45,7 +45,11 @@ rule compare:
             model=MODELS,
             table=("diagnostics", "rings"),
         ),
-        cards=expand(f"{RESULTS}/models/{{model}}/model.json", model=MODELS),
+        models=expand(
+            f"{RESULTS}/models/{{model}}/{{name}}",
+            model=MODELS,
+            name=("model.json", "model.safetensors"),
+        ),
         treatments=expand(
             f"{RESULTS}/phenotypes/{{model}}/treatments.csv", model=MODELS
         ),

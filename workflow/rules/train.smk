@@ -3,6 +3,7 @@ rule train:
     input:
         tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
         stores=expand(f"{RESULTS}/tiles/{{plate}}.zarr", plate=PLATES),
+        calibration=calibration_of,
     output:
         weights=f"{RESULTS}/models/{{model}}/model.safetensors",
         card=f"{RESULTS}/models/{{model}}/model.json",
