@@ -43,7 +43,7 @@ def _comparison(results: Path, table: pd.DataFrame) -> Picture:
     channels = [str(name) for name in read_card(results, models[0])["channels"]]
     pictures, contrast = _mosaic(results, models, channels)
     width = 8.6
-    heights = [0.6 + 0.28 * len(models), width * pictures.image.shape[0] / pictures.image.shape[1]]
+    heights = [1.0 + 0.28 * len(models), width * pictures.image.shape[0] / pictures.image.shape[1]]
     figure = canvas(width + 1.5, sum(heights) + 0.9)
     above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     bits, rings, share, nuisance, labels = above.subplots(1, 5, width_ratios=(1.6, 1.3, 1, 1, 1))
@@ -104,7 +104,8 @@ def _bits(axis: Axes, table: pd.DataFrame) -> None:
     axis.set_yticks(place, [shorten(name, 18) for name in table["model"]])
     axis.invert_yaxis()
     axis.set_title("Bits per pixel and channel")
-    axis.legend(loc="upper left", bbox_to_anchor=(0, -0.18), ncols=3, handlelength=1)
+    # Below the numbers of the axis, however low the panel is.
+    axis.legend(loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=2.4, ncols=3, handlelength=1)
 
 
 def _rings(axis: Axes, results: Path, models: list[str]) -> None:

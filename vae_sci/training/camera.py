@@ -25,8 +25,8 @@ def camera_noise(
     From the file that the settings name (`vae-sci calibrate`), else by photon transfer from up to
     1,000 tiles of `stream`.
 
-    Raises `InputError` where the file cannot be used, or a channel's variance does not grow with its
-    mean.
+    Raises `InputError` where the file cannot be used, or a channel's variance does not grow with
+    its mean.
     """
     if settings.name not in CAMERA_FAMILIES:
         return None
