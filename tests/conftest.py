@@ -17,6 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """As above, for the whole run: searching neighbours (numba) raises torch's threads again."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Folder of a set of real images by name; skips the test where there is none."""
