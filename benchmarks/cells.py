@@ -1,7 +1,7 @@
 """Does z tell mechanisms apart, and better than other features of the same cells do?
 
     python benchmarks/cells.py --data DIR --json FILE [--results DIR] [--model NAME] [--seed N]
-                               [--features NAME=FILE.parquet ...]
+                               [--features NAME=FILE.parquet ...] [--minutes M]
 
 DIR holds `cells.csv` of real drug-treated cells (BBBC021: plate, well, site, cell, compound,
 concentration, moa, source, noise_like); the results are those of `make example-bbbc021 DATA=DIR`.
@@ -24,6 +24,14 @@ to each of the others are taken on the same resamples (paired).
 
 A table has `cell_id` and a row for every cell of the run (extra ones are passed over). Where it
 has columns z_000 …, these are a latent vector and alone are read; otherwise all its numbers are.
+
+With `--minutes M` the default model and its variants (variants.py: other likelihoods, other skips,
+consistency; `--variants` names some) are trained for M minutes each on the tiles of the run, into
+the work folder (beside FILE), where they are taken up again. Then there are three tables more: what
+each variant pays for the held-out tiles in bits, how much of it is rate, whether z is bypassed, how
+sharp reconstructions are and how far nuisances move z (1: as far as another cell); what lossless
+codecs pay for the same tiles; and the mechanisms by z of each variant. Differences are then those
+of the default.
 """
 
 from __future__ import annotations
@@ -38,7 +46,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from baselines import intensity_statistics, open_run, principal_components, run_settings, unit
+from lossless import codec_costs, held_out_levels
+from lossless import markdown as codec_table
 from numpy.typing import NDArray
+from variants import VARIANTS, measure
 
 from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError, VaeSciError
@@ -180,8 +191,17 @@ def difference(one: Outcome, other: Outcome) -> Outcome:
     return Outcome(lambda chosen: one.over(chosen) - other.over(chosen), one.groups)
 
 
-def compare(data: Path, run: Results, seed: int, tables: dict[str, Path]) -> dict[str, Any]:
-    """All figures of the comparison; see the head of this file for the protocol."""
+def latent_vectors(folder: Path, cells: pd.DataFrame) -> Array:
+    """z (N, d) of the rows of `cells`, from a folder of embeddings."""
+    z = pd.concat(EMBEDDINGS.read(path) for path in sorted(folder.glob("*.parquet")))
+    return z.set_index("cell_id").loc[cells["cell_id"], latent_columns(z)].to_numpy()
+
+
+def compare(
+    data: Path, run: Results, seed: int, tables: dict[str, Path], variants: dict[str, Path]
+) -> dict[str, Any]:
+    """The figures of label recovery; see the head of this file for the protocol. `variants` are
+    folders of embeddings by name; differences are those of the first one, if there is any."""
     rows, left_out = choose_rows(read_labels(data), seed)
     cells = run.cells
     lost = rows.loc[~rows["cell_id"].isin(cells["cell_id"]), "cell_id"]
@@ -192,18 +212,13 @@ def compare(data: Path, run: Results, seed: int, tables: dict[str, Path]) -> dic
             action=f"make the results of this folder: make example-bbbc021 DATA={data}",
         )
     at = pd.Index(cells["cell_id"]).get_indexer(pd.Index(rows["cell_id"]))
-    names = latent_columns(cells)
-    z = pd.concat(
-        EMBEDDINGS.read(path)
-        for path in sorted((run.path / "embeddings" / run.model).glob("*.parquet"))
-    )
     tiles = run.tiles(cells)
     train = (cells["split"] == "train").to_numpy()
-    ours = f"z ({run.model})"
-    features = {
-        ours: z.set_index("cell_id").loc[cells["cell_id"], names].to_numpy(),
-        f"PCA-{len(names)}": unit(principal_components(tiles, train, len(names), seed)),
-    }
+    folders = variants or {run.model: run.path / "embeddings" / run.model}
+    features = {f"z ({name})": latent_vectors(folder, cells) for name, folder in folders.items()}
+    ours = next(iter(features))
+    d = features[ours].shape[1]
+    features[f"PCA-{d}"] = unit(principal_components(tiles, train, d, seed))
     statistics = intensity_statistics(tiles)
     features[f"intensity statistics ({statistics.shape[1]})"] = unit(statistics)
     for name, path in tables.items():
@@ -295,6 +310,29 @@ def markdown(report: dict[str, Any]) -> str:
     )
 
 
+def variant_table(models: list[dict[str, Any]]) -> str:
+    """What each variant pays and keeps, one line each."""
+    columns = {
+        "bits": ("bits/pixel/channel", ".3f"),
+        "rate_z": ("rate of z, nats", ".0f"),
+        "rate_u": ("of u", ".0f"),
+        "z_share": ("S", ".2f"),
+        "frc": ("FRC 0.1–0.2", ".2f"),
+        "quarter_turns": ("quarter turns", ".3f"),
+        "angles": ("angles", ".3f"),
+        "shifts": ("shifts", ".3f"),
+        "epochs": ("epochs", "d"),
+    }
+    lines = [
+        f"| model | {' | '.join(head for head, _ in columns.values())} |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for row in models:
+        figures = (format(row[name], form) for name, (_, form) in columns.items())
+        lines.append(f"| {row['model']} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
 def named_file(text: str) -> tuple[str, Path]:
     """NAME=FILE, taken apart."""
     name, equals, path = text.partition("=")
@@ -319,15 +357,31 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME=FILE.parquet",
         help="score these features too; may be given several times",
     )
+    parser.add_argument("--minutes", type=float, help="train the variants, so long each")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--work", type=Path, help="folder of the variants; beside the JSON")
     given = parser.parse_args(arguments)
+    work = given.work or given.json.with_suffix("")
+    report: dict[str, Any] = {}
+    folders: dict[str, Path] = {}
     try:
         run = open_run(given.data, given.results, given.model)
-        report = compare(given.data, run, given.seed, dict(given.features))
+        if given.minutes:
+            report = {"models": [], "codecs": codec_costs(held_out_levels(run))}
+            for name in given.variants:
+                print(f"{name}: {given.minutes:g} minutes, unless it is there", file=sys.stderr)
+                report["models"].append(measure(name, run, work, given.minutes, given.seed))
+                folders[name] = work / "embeddings" / name
+                write_json(report, given.json)
+        report |= compare(given.data, run, given.seed, dict(given.features), folders)
     except VaeSciError as error:
         print(error, file=sys.stderr)
         return 1
     write_json(report, given.json)
-    print(markdown(json.loads(given.json.read_text())))
+    report = json.loads(given.json.read_text())
+    if given.minutes:
+        print(variant_table(report["models"]), codec_table(report["codecs"]), "", sep="\n\n")
+    print(markdown(report))
     return 0
 
 

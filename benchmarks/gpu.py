@@ -74,8 +74,9 @@ def speed(size: int, bf16: bool, compiled: bool, batch: int, peak: float) -> dic
     if compiled:
         # For these shapes alone: else those of the rows before would count too.
         torch.compiler.reset()
-        model.encoder.compile(dynamic=False)
-        model.decoder.compile(dynamic=False)
+        for part in (model.encoder, model.skip_encoder, model.decoder):
+            if part is not None:
+                part.compile(dynamic=False)
     # A compiled step was met whose loss was right and whose gradient was not.
     changed = float((gradient(model, levels, bf16) - eager).norm() / eager.norm())
     torch.cuda.reset_peak_memory_stats()

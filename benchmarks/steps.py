@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -45,7 +46,7 @@ def training_step(
     """A step of `training.loop`: two views, the bound, the view loss, clipping; → the loss."""
     settings, device = TrainingSettings(), levels.device
     noise = model.draw_noise(len(levels), draw).share(slice(None), device)
-    kept = (torch.rand(len(levels), generator=draw) >= settings.skip_dropout).to(device)
+    kept = math.ceil((1 - settings.skip_dropout) * len(levels))
     x, x_view = model.standardized(levels), model.standardized(view)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         q, made, q_view = model(x, x_view, noise, kept)

@@ -7,7 +7,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 2
 TILES = 1
-TRAIN = 4
+TRAIN = 5
 EMBED = 2
 GENERATE = 3
 PHENOTYPES = 2

@@ -41,12 +41,12 @@ def fit(held: HeldOut, dropout: float, use_z: bool) -> HeldOut:
     """Some steps of the ELBO; without `use_z`, z reaches the decoder as noise: bypassed."""
     model = held.model
     x = model.standardized(held.levels)
-    model.encoder.standardize_summaries(x)
+    model.encoder.standardize(x)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     draw = torch.Generator().manual_seed(1)
     for _ in range(150):
         noise = model.draw_noise(N, draw)
-        kept = torch.rand(N, generator=draw) >= dropout
+        kept = round((1 - dropout) * N)
         if not use_z:
             nn.init.zeros_(model.encoder.head.weight)
             nn.init.constant_(model.encoder.head.bias, 0.0)
@@ -88,7 +88,7 @@ class Reads(nn.Module):
 
     def forward(self, x: torch.Tensor):
         mean = self.what(x)
-        return mean, torch.ones_like(mean), ()
+        return mean, torch.ones_like(mean)
 
 
 def sensitivity(what) -> dict[str, float]:

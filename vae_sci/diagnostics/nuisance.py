@@ -53,4 +53,4 @@ def nuisance_sensitivity(held: HeldOut, seed: int) -> dict[str, float]:
 
 def _encoded(held: HeldOut, x: Tensor) -> Tensor:
     """Posterior means (N, latent_dim) of encoder inputs (N, C, H, W)."""
-    return torch.cat([held.model.encoder(part)[0] for part in x.split(BATCH)])
+    return torch.cat([held.model.phenotype(part).mean for part in x.split(BATCH)])

@@ -57,14 +57,14 @@ class SkipLatent(nn.Module):
         self,
         h: Tensor,
         seen: Tensor | None,
-        kept: Tensor | None,
         u: Tensor | None,
         temperature: float,
         noise: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """h (N, width, H, W) → h with u added, u, and the rate (N,), nats; see `Decoder.forward`.
 
-        seen : the encoder's activations, the shape of h. kept, noise : of this resolution.
+        seen : the encoder's activations of the first n ≤ N tiles, (n, width, H, W). noise : of this
+        resolution.
         """
         mean, log_sd = self.prior(F.silu(h)).float().chunk(2, dim=1)
         sd = bounded(log_sd, LOG_SD_MAX).exp()
@@ -72,11 +72,14 @@ class SkipLatent(nn.Module):
             shift = log_ratio = torch.zeros_like(mean)
         else:
             by_h, by_seen = self.see.weight.chunk(2, dim=1)
-            told = F.silu(F.conv2d(h, by_h, self.see.bias) + F.conv2d(seen, by_seen))
+            # Sliced as it lies in memory, so that its gradient lies there likewise.
+            own = h.permute(0, 2, 3, 1)[: len(seen)].permute(0, 3, 1, 2)
+            told = F.silu(F.conv2d(own, by_h, self.see.bias) + F.conv2d(seen, by_seen))
             shift, log_ratio = self.tell(F.silu(self.think(told))).float().chunk(2, dim=1)
-            shift, log_ratio = bounded(shift, SHIFT_MAX), bounded(log_ratio, LOG_RATIO_MAX)
-            if kept is not None:
-                shift, log_ratio = shift * kept, log_ratio * kept
+            # No evidence of the others: their posterior is the prior.
+            others = (0, 0, 0, 0, 0, 0, 0, len(h) - len(seen))
+            shift = F.pad(bounded(shift, SHIFT_MAX), others)
+            log_ratio = F.pad(bounded(log_ratio, LOG_RATIO_MAX), others)
         rate = (0.5 * (shift.square() + (2 * log_ratio).exp() - 1) - log_ratio).sum(dim=(1, 2, 3))
         if u is None:
             noise = torch.randn_like(mean) if noise is None else noise
@@ -150,25 +153,21 @@ class Decoder(nn.Module):
         u: tuple[Tensor, ...] | None = None,
         temperature: float = 1.0,
         noise: tuple[Tensor, ...] | None = None,
-        kept: Tensor | None = None,
         shape: tuple[int, int] | None = None,
     ) -> Decoded:
         """z (N, latent_dim) → raw parameters; one path for inference, sampling and forced u.
 
         Parameters
         ----------
-        skips : the encoder's activations, coarse to fine: u comes from its posterior. None: from
-            its prior.
+        skips : the encoder's activations, coarse to fine, of the first n ≤ N tiles: their u comes
+            from its posterior. That of the others (None: of all) comes from its prior, and its rate
+            is 0: skip dropout, which leaves a true bound.
         u : forced: these are taken as they are.
         temperature : factor on the sd with which u is drawn; 0 gives its mean.
         noise : standard normal, the shapes of u; None: drawn here.
-        kept : (N,), bool; where false, u comes from its prior although there are skips, and its
-            rate is 0 (skip dropout, which leaves a true bound).
         shape : (height, width) of the tiles, pixels, where it is not that of training. Skips tell
             it by themselves.
         """
-        if kept is not None:
-            kept = kept[:, None, None, None].to(z.dtype)
         h = self.root(z).unflatten(1, self.bottom)
         bottom = list(self.bottom[1:])
         if skips is not None:
@@ -187,7 +186,6 @@ class Decoder(nn.Module):
                 h, drawn, rate = self.skips[str(level)](
                     h,
                     None if skips is None else skips[level],
-                    kept,
                     None if u is None else u[place],
                     temperature,
                     None if noise is None else noise[place],

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vae_sci.model.vae import VAE, Generated, Noise, Posterior
 
-TEMPERATURE = 0.2  # of the similarities in `view_loss`
+TEMPERATURE = 0.5  # of the similarities in `view_loss`
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def describe(
     """q(z|x) of each tile, and its terms with the distortion at the posterior means of z and u:
     no chance. plate (N,): as in `VAE.generative`."""
     seen = model.inference(levels, visible)
-    made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=plate)
+    shape = (levels.shape[2], levels.shape[3])
+    made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=plate, shape=shape)
     return seen, score(seen.z, made, levels, visible)
 
 
@@ -127,5 +128,6 @@ def bound(
     """q(z|x) of each tile, and its terms at one draw of z and u: their sum is a true bound."""
     seen = model.inference(levels, visible)
     z = seen.z.mean + seen.z.stddev * noise.z
-    made = model.generative(z, seen.skips, noise=noise.u, plate=plate)
+    shape = (levels.shape[2], levels.shape[3])
+    made = model.generative(z, seen.skips, noise=noise.u, plate=plate, shape=shape)
     return seen, score(seen.z, made, levels, visible)

@@ -13,7 +13,7 @@ from vae_sci.config import ModelSettings
 from vae_sci.errors import SettingsError
 from vae_sci.likelihoods import CameraNoise, GreyLevels, LevelDistribution, make_likelihood
 from vae_sci.model.decoder import Decoder
-from vae_sci.model.encoder import Encoder
+from vae_sci.model.encoder import Encoder, SkipEncoder
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,12 @@ class Posterior:
     Parameters
     ----------
     z : q(z|x), mean and sd (N, latent_dim).
-    skips : its activations, coarse to fine, from which the decoder reads q(u|x, z).
+    skips : activations, coarse to fine, from which the decoder reads q(u|x, z); None where the
+        decoder has no skip latents.
     """
 
     z: Normal
-    skips: tuple[Tensor, ...]
+    skips: tuple[Tensor, ...] | None
 
 
 # Tuples, not frozen dataclasses: Lightning Fabric rebuilds what passes through a wrapped model.
@@ -120,7 +121,7 @@ class VAE(nn.Module):
             settings.likelihood, grey_levels, scaling.mean, scaling.sd, noise
         )
         channels = grey_levels.n_channels
-        self.encoder = Encoder(channels, settings.widths, settings.depth, settings.latent_dim)
+        self.encoder = Encoder(channels, size, halvings, settings.latent_dim)
         self.decoder = Decoder(
             channels * self.likelihood.n_params,
             size,
@@ -130,9 +131,11 @@ class VAE(nn.Module):
             settings.decoder.skip,
             settings.decoder.skip_channels,
         )
+        self.skip_encoder = (
+            SkipEncoder(channels, settings.widths, settings.depth) if self.decoder.skips else None
+        )
         # Convolutions run faster on pixels with their features side by side (docs/decisions.md).
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name in ("root_mean", "root_sd"):
             values = torch.tensor(getattr(scaling, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
@@ -142,7 +145,7 @@ class VAE(nn.Module):
         return self.plates.index(plate) if plate in self.plates else -1
 
     def standardized(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Levels (N, C, H, W) → the encoder's input; pixels not `visible` get the mean, 0."""
+        """Levels (N, C, H, W) → the encoders' input; pixels not `visible` get the mean, 0."""
         x = (levels.float().sqrt() - self.root_mean) / self.root_sd
         if visible is not None:
             x = torch.where(visible, x, 0.0)
@@ -153,8 +156,13 @@ class VAE(nn.Module):
 
         `visible` (N, 1, H, W), bool: pixels that the model may see.
         """
-        mean, sd, skips = self.encoder(self.standardized(levels, visible))
-        return Posterior(Normal(mean, sd, validate_args=False), skips)
+        x = self.standardized(levels, visible)
+        return Posterior(self.phenotype(x), self.skip_encoder(x) if self.skip_encoder else None)
+
+    def phenotype(self, x: Tensor) -> Normal:
+        """q(z|x) from the encoders' input x (N, C, H, W), as of `standardized`."""
+        mean, sd = self.encoder(x)
+        return Normal(mean, sd, validate_args=False)
 
     def generative(
         self,
@@ -163,7 +171,6 @@ class VAE(nn.Module):
         u: tuple[Tensor, ...] | None = None,
         temperature: float = 1.0,
         noise: tuple[Tensor, ...] | None = None,
-        kept: Tensor | None = None,
         plate: Tensor | None = None,
         shape: tuple[int, int] | None = None,
     ) -> Generated:
@@ -178,7 +185,7 @@ class VAE(nn.Module):
             if plate is not None:
                 told.scatter_(1, plate.to(z.device)[:, None] % (len(self.plates) + 1), 1.0)
             z = torch.cat([z, told[:, :-1]], dim=1)
-        made = self.decoder(z, skips, u, temperature, noise, kept, shape)
+        made = self.decoder(z, skips, u, temperature, noise, shape)
         return Generated(self.likelihood(made.params), made.u, made.rates)
 
     def draw_noise(
@@ -191,28 +198,16 @@ class VAE(nn.Module):
         return Noise(z, tuple(u))
 
     def forward(
-        self,
-        x: Tensor,
-        view: Tensor,
-        noise: Noise,
-        kept: Tensor | None = None,
-        plate: Tensor | None = None,
+        self, x: Tensor, view: Tensor, noise: Noise, kept: int, plate: Tensor | None = None
     ) -> tuple[Normal, Generated, Normal]:
         """What a training step needs: q(z|x), p(x|z, u) at one draw of z and u, and q(z|x') of a
         second view x' of the same cells.
 
-        x, view : (N, C, H, W), encoder inputs as of `standardized`. `noise` is what z and u are
-        drawn with (Kingma & Welling 2014); `kept` (N,), bool, which tiles keep their skips (skip
-        dropout).
+        x, view : (N, C, H, W), encoders' inputs as of `standardized`. `noise` is what z and u are
+        drawn with (Kingma & Welling 2014); the first `kept` tiles keep their skips, u of the others
+        is drawn from its prior (skip dropout).
         """
-        n = len(x)
-        both = torch.cat([x, view]).contiguous(memory_format=torch.channels_last)
-        mean, sd, skips = self.encoder(both)
-        q, q_view = (
-            Normal(m, s, validate_args=False)
-            for m, s in zip(mean.split(n), sd.split(n), strict=True)
-        )
-        z = q.mean + q.stddev * noise.z
-        # Sliced as they lie in memory, so that their gradients lie there likewise.
-        own = tuple(part.permute(0, 2, 3, 1)[:n].permute(0, 3, 1, 2) for part in skips)
-        return q, self.generative(z, own, None, 1.0, noise.u, kept, plate), q_view
+        q = self.phenotype(x)
+        skips = self.skip_encoder(x[:kept]) if self.skip_encoder else None
+        made = self.generative(q.mean + q.stddev * noise.z, skips, None, 1.0, noise.u, plate)
+        return q, made, self.phenotype(view)

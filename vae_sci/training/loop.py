@@ -124,7 +124,7 @@ def _fit(
     noise = camera_noise(settings.likelihood, grey_levels, stream, seed)
     model = VAE(settings, int(about["size"]), grey_levels, scaling, names, noise)
     first = next(stream.shuffled(FIRST_TILES, (seed,)))
-    model.encoder.standardize_summaries(
+    model.encoder.standardize(
         model.standardized(*_to_device(first, grey_levels, stream, torch.device("cpu")))
     )
     average = copy.deepcopy(model).requires_grad_(False).to(fabric.device)
@@ -180,16 +180,16 @@ def _fit(
             view, view_visible = _augment(levels, visible, view_moves)
             levels, visible = _augment(levels, visible, moves)
             draws = model.draw_noise(n_global, random_noise)
-            kept = torch.rand(n_global, generator=random_noise)[share] >= training.skip_dropout
+            # Tiles come in random order: the first are as good as any.
+            kept = math.ceil((1 - training.skip_dropout) * len(levels))
             x, x_view = model.standardized(levels, visible), model.standardized(view, view_visible)
-            kept = kept.to(fabric.device)
             if training.any_angle:
-                # Where u is drawn from its prior, nothing but z is read off the encoder's input:
+                # Where u is drawn from its prior, nothing but z is read off the tile:
                 # it may be the disc alone, and its view turned by any angle.
                 angle = 2 * math.pi * torch.rand(n_global, generator=random_moves)[share]
-                whole = kept[:, None, None, None]
-                x = torch.where(whole, x, disc(x))
-                x_view = torch.where(whole, x_view, turned_disc(x_view, angle.to(fabric.device)))
+                turned = turned_disc(x_view[kept:], angle[kept:].to(fabric.device))
+                x = torch.cat([x[:kept], disc(x[kept:])])
+                x_view = torch.cat([x_view[:kept], turned])
             q, made, q_view = wrapped(
                 x,
                 x_view,
