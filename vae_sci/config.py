@@ -208,7 +208,7 @@ class TrainingSettings(Room):
         "must carry what it can (ladder)",
     )
     view_weight: float = Field(
-        1000.0,
+        10000.0,
         ge=0,
         description="nats per nat of the view loss, which asks that z tell a cell's mirrored, "
         "turned and shifted view from other cells; 0: the plain ELBO",

@@ -76,13 +76,13 @@ def run(screen: Any) -> Any:
         with write_store(
             store,
             channels=["x", "y"],
-            size=8,
+            size=16,
             dtype="uint16",
             masks=False,
             pixel_size_um=None,
-            about={},
+            about={"neighbours": "keep"},
         ) as writer:
-            writer.append(rng.poisson(100, (len(tiles), 2, 8, 8)).astype(np.uint16))
+            writer.append(rng.poisson(100, (len(tiles), 2, 16, 16)).astype(np.uint16))
         labels.append(
             pd.DataFrame(
                 {
@@ -174,6 +174,36 @@ def test_further_tables_are_scored_and_compared_pair_by_pair(
         if row["minus"] == "same (4)":
             for metric in ("knn", "linear", "nsc", "map"):
                 assert row[metric] == {"value": 0, "interval": [0, 0]}
+
+
+@pytest.mark.slow
+def test_variants_are_trained_once_measured_and_scored(
+    benchmark: ModuleType, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = run.results / "models" / "vae" / "model.json"
+    card.parent.mkdir(parents=True)
+    levels = {"lowest": [0, 0], "step": [1, 1], "highest": [255, 255]}
+    card.write_text(json.dumps({"grey_levels": levels}))
+    arguments = ["--data", str(run.folder / "data"), "--results", str(run.results)]
+    arguments += ["--json", str(tmp_path / "cells.json"), "--minutes", "0.01"]
+    arguments += ["--variants", "default", "none"]
+    assert benchmark.main(arguments) == 0
+    report = json.loads((tmp_path / "cells.json").read_text())
+    assert [row["model"] for row in report["models"]] == ["default", "none"]
+    for row in report["models"]:
+        # Independent counts of mean 100: no model can pay less than their entropy.
+        assert row["bits"] > np.log2(2 * np.pi * np.e * 100) / 2 - 0.05
+        assert (row["rate_u"] > 0) == (row["model"] == "default")
+    assert len(report["codecs"]) == 4
+    assert {row["minus"] for row in report["differences"]} == {
+        "z (none)", "PCA-32", "intensity statistics (20)"
+    }  # fmt: skip
+    weights = tmp_path / "cells" / "models" / "none" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    capsys.readouterr()
+    assert benchmark.main(arguments) == 0
+    assert weights.stat().st_mtime_ns == before
+    assert "| none |" in capsys.readouterr().out
 
 
 def test_tables_that_lack_cells_or_numbers_say_so(
