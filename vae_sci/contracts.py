@@ -330,6 +330,20 @@ TREATMENTS = Contract(
         Column("n_plates", "Int64", "plates"),
         Column("distance", "float64", "length of its mean normalised z: control sd units"),
         Column(
+            "p_value",
+            "float64",
+            "how often wells exchanged with controls of their plates lie as far from these",
+            nullable=True,
+        ),
+        Column(
+            "q_value",
+            "float64",
+            "false discovery rate among all treatments tested, if this and all with a smaller "
+            "p_value are taken for active",
+            nullable=True,
+        ),
+        Column("untested", "string", "why there is no p_value; empty: there is", nullable=True),
+        Column(
             "auroc",
             "float64",
             "linear probe against controls on held-out wells; 0.5: no difference seen; empty: "
