@@ -41,6 +41,7 @@ def write_tables(results: Path) -> None:
                 "plate": [c[:2] for c in CELL_IDS],
                 "cluster": [str(i % 3) for i in range(120)],
                 "rate_z": np.arange(120.0),
+                "z_000": np.arange(120.0) ** 1.5,
             },
         ),
         (contracts.CLUSTERS, {}),
@@ -135,6 +136,48 @@ def test_tiles_of_a_query_and_of_one_cell(results: Results) -> None:
     np.testing.assert_array_equal(results.tiles(one), [tile_of(one)])
     assert results.tiles(near.iloc[:0]).shape == (0, *SHAPE)
     assert results.masks([]).shape == (0, *SHAPE[1:])
+
+
+def test_neighbours_are_the_nearest_in_z_nearest_first(results: Results) -> None:
+    z = results.cells["z_000"].to_numpy()
+    ids = results.cells["cell_id"].tolist()
+    for place in (0, 37, 119):
+        found = results.neighbors(ids[place], k=6)
+        distance = np.abs(z - z[place])
+        order = [other for other in np.argsort(distance, kind="stable") if other != place][:6]
+        assert found["cell_id"].tolist() == [ids[other] for other in order]
+        np.testing.assert_allclose(found["distance"], distance[order], rtol=1e-5)
+    everyone = results.neighbors(ids[5], k=1000)
+    assert sorted([*everyone["cell_id"], ids[5]]) == sorted(ids)
+    with pytest.raises(QueryError, match="no cell 'p1/Z99/1/0001'"):
+        results.neighbors("p1/Z99/1/0001")
+
+
+def test_neighbours_and_queries_can_be_drawn(folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+    from typer.testing import CliRunner
+
+    from vae_sci.cli import app
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, [*arguments, "--results", str(folder)])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    told = run("neighbors", CELL_IDS[3], "-k", "4", "--tiles", str(tmp_path / "near.png"))
+    assert len(told.strip().splitlines()) == 5
+    run("query", "SELECT * FROM cells LIMIT 25", "--tiles", str(tmp_path / "found.png"))
+    few, many = (Image.open(tmp_path / name).size for name in ("near.png", "found.png"))
+    assert many[1] > few[1]  # three rows of tiles, not one
+    with pytest.raises(QueryError, match="column 'cell_id'"):
+        run("query", "SELECT plate FROM cells", "--tiles", str(tmp_path / "never.png"))
+    with pytest.raises(QueryError, match="at least one row"):
+        run("query", "SELECT * FROM cells LIMIT 0", "--tiles", str(tmp_path / "never.png"))
+    with pytest.raises(QueryError, match=r"ends in \.png"):
+        run("query", "SELECT * FROM cells", "--tiles", str(tmp_path / "never.jpg"))
+    assert not list(tmp_path.glob("never*"))
 
 
 def test_channels(results: Results) -> None:

@@ -46,6 +46,13 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Device = Annotated[
     str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.", metavar="auto|cpu|cuda")
 ]
+AnyModel = Annotated[
+    str | None, typer.Option("--model", help="Model, where the results hold several.")
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option("--tiles", help="Draw the tiles of these cells into this .png as well."),
+]
 
 DEFAULT_PLATES = Path("config/plates.tsv")
 DEFAULT_RESULTS = Path("results")
@@ -429,21 +436,55 @@ def figures(
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT statement (DuckDB's SQL).")],
     results: Results = DEFAULT_RESULTS,
-    model: Annotated[
-        str | None, typer.Option(help="Model, where the results hold several.")
-    ] = None,
+    model: AnyModel = None,
     output: Annotated[
         Path | None, typer.Option(help="Write all rows to this .csv or .parquet file instead.")
     ] = None,
+    tiles: Sheet = None,
 ) -> None:
     """Ask the result tables in SQL: views `cells`, `clusters`, `treatments`, `fields` and more.
 
     Read only. `SHOW TABLES` lists the views, `DESCRIBE cells` the columns.
     Example: `vae-sci query "SELECT treatment, count(*) AS n FROM cells GROUP BY treatment"`
+    Example: `vae-sci query "SELECT * FROM cells ORDER BY novelty DESC LIMIT 40" --tiles odd.png`
     """
-    from vae_sci.query import answer
+    from vae_sci.query import answer, run_query
+    from vae_sci.results import open_results
 
     answer(results, sql, model, output)
+    if tiles is not None:
+        from vae_sci.report.sheet import draw_sheet
+
+        found = run_query(results, sql, model).to_pandas()
+        draw_sheet(open_results(results, model), found, tiles, sql)
+
+
+@app.command()
+def neighbors(
+    cell_id: Annotated[str, typer.Argument(help="A cell: plate/well/site/label.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many cells.")] = 20,
+    results: Results = DEFAULT_RESULTS,
+    model: AnyModel = None,
+    tiles: Sheet = None,
+) -> None:
+    """The cells nearest to one in latent space, nearest first.
+
+    Example: `vae-sci neighbors plate1/B02/1/7 -k 20 --tiles near.png`
+    """
+    from vae_sci.results import open_results
+
+    run = open_results(results, model)
+    found = run.neighbors(cell_id, k)
+    shown = ["cell_id", "distance", "treatment", "concentration", "cluster"]
+    typer.echo(found[shown].to_string(index=False, float_format="{:.3g}".format))
+    if tiles is not None:
+        import pandas as pd
+
+        from vae_sci.report.sheet import draw_sheet
+
+        itself = run.cells[run.cells["cell_id"] == cell_id].assign(distance=0.0)
+        title = f"{cell_id}, the first, and the cells nearest to it in z"
+        draw_sheet(run, pd.concat([itself, found]), tiles, title)
 
 
 def main() -> None:

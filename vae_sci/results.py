@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_sci.contracts import TILES
+from vae_sci.contracts import CELLS, TILES
 from vae_sci.errors import ContractError, QueryError
 from vae_sci.query import VIEWS, find_model, run_query, view_files
 
@@ -73,6 +73,37 @@ class Results:
         Raises `QueryError` where the statement is refused or fails.
         """
         return run_query(self.path, sql, self.model).to_pandas()
+
+    def neighbors(self, cell_id: str, k: int = 20) -> pd.DataFrame:
+        """The k cells nearest to one in normalised z, nearest first, that cell itself left out.
+
+        Exact. `cells` with a column `distance` more: in sds of the controls, over all dimensions.
+
+        Raises `QueryError` where there is no such cell.
+        """
+        import numpy as np
+        import pandas as pd
+
+        ids, z = self._latent
+        place = int(ids.get_indexer(pd.Index([cell_id]))[0])
+        if place < 0:
+            raise _unknown(cell_id, self.path / CELLS.path.format(model=self.model))
+        distance = np.linalg.norm(z - z[place], axis=1)
+        distance[place] = np.inf
+        k = min(k, len(ids) - 1)
+        near = np.argpartition(distance, k - 1)[:k] if k else np.empty(0, dtype=np.int64)
+        near = near[np.argsort(distance[near], kind="stable")]
+        return self.cells.iloc[near].assign(distance=distance[near].astype("float64"))
+
+    @cached_property
+    def _latent(self) -> tuple[pd.Index, np.ndarray]:
+        """cell_ids, and normalised z (N, d) as float32."""
+        import pandas as pd
+
+        from vae_sci.phenotypes.profiles import latent_columns
+
+        names = latent_columns(self.cells)
+        return pd.Index(self.cells["cell_id"]), self.cells[names].to_numpy(dtype="float32")
 
     def tiles(self, cells: pd.DataFrame | Sequence[str]) -> np.ndarray:
         """Tiles of `cells`: (N, C, H, W), raw grey levels as stored, in the order asked.
