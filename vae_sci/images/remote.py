@@ -36,6 +36,12 @@ def reaching(path: str) -> Iterator[None]:
         raise InputError(
             required=f"to read {path}", found=f"{path}: no such file", action="check the URI"
         ) from error
+    except ValueError as error:
+        raise InputError(
+            required="a URI such as s3://bucket/plate or https://host/plate.zarr",
+            found=f"{path}: {error}",
+            action="correct the URI",
+        ) from error
     except Exception as error:  # every protocol has errors of its own
         raise StorageError(
             required=f"to read {path}",
