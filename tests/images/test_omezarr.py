@@ -188,6 +188,27 @@ def test_a_group_that_is_neither_plate_nor_image(tmp_path: Path) -> None:
         index_plate(row, ImagesSettings(), tmp_path / "fields.parquet")
 
 
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([{"path": "0", "acquisition": 1}, {"path": "1", "acquisition": 2}], "one acquisition"),
+        ([{"path": "0"}, {"path": "00"}], r"plate\.zarr/B/3/0 and .*plate\.zarr/B/3/00"),
+    ],
+)
+def test_fields_of_a_well_that_cannot_be_told_apart(
+    tmp_path: Path, listed: list[dict[str, Any]], message: str
+) -> None:
+    make_plate(tmp_path / "plate.zarr", "0.5")
+    well = tmp_path / "plate.zarr" / "B" / "3" / "zarr.json"
+    edit(well, lambda told: told["attributes"]["ome"]["well"].update(images=listed))
+    (tmp_path / "map.csv").write_text("well,control\nB03,1\nC11,0\n")
+    row = PlateRow(
+        plate="P", images=str(tmp_path / "plate.zarr"), platemap=str(tmp_path / "map.csv")
+    )
+    with pytest.raises(InputError, match=message):
+        index_plate(row, ImagesSettings(z=1), tmp_path / "fields.parquet")
+
+
 def test_a_changed_image_changes_the_digest(tmp_path: Path) -> None:
     make_plate(tmp_path / "plate.zarr", "0.5")
     row = PlateRow(plate="P", images=str(tmp_path / "plate.zarr"), platemap="map.csv")

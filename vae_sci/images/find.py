@@ -13,7 +13,7 @@ from vae_sci.config import ImagesSettings, PlateRow
 from vae_sci.errors import InputError, StorageError
 from vae_sci.images.layouts import Layout, Name, normalize_well, number_or_text
 from vae_sci.images.loaddata import is_loaddata, read_loaddata
-from vae_sci.images.omezarr import plate_fields
+from vae_sci.images.omezarr import PlateField, plate_fields
 from vae_sci.images.read import Depth
 from vae_sci.images.remote import is_uri, list_remote
 from vae_sci.images.watch import image_files, is_image
@@ -57,15 +57,7 @@ def find_fields(row: PlateRow, settings: ImagesSettings) -> Fields:
         fields = _by_table(row, settings)
     else:
         plate = plate_fields(row.images) if _is_store(row.images) else None
-        if plate is not None:
-            fields = {
-                (_well(well, path), number_or_text(site)): {
-                    None: Source((path,), z=settings.z, time=settings.time)
-                }
-                for well, site, path in plate
-            }
-        else:
-            fields = _by_name(row, settings)
+        fields = _by_name(row, settings) if plate is None else _by_metadata(plate, settings)
     return dict(sorted(fields.items(), key=lambda item: (item[0][0], natural(item[0][1]))))
 
 
@@ -87,6 +79,16 @@ def _well(name: str, path: str) -> str:
             found=f"{error}: {path}",
             action="name rows by letters and columns by numbers",
         ) from None
+
+
+def _by_metadata(plate: list[PlateField], settings: ImagesSettings) -> Fields:
+    fields: Fields = {}
+    for name, site, path in plate:
+        place = _well(name, path), number_or_text(site)
+        if place in fields:
+            raise _twice(fields[place][None], path, *place, None)
+        fields[place] = {None: Source((path,), z=settings.z, time=settings.time)}
+    return fields
 
 
 def _by_table(row: PlateRow, settings: ImagesSettings) -> Fields:

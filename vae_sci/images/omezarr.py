@@ -163,6 +163,12 @@ def plate_fields(path: str) -> list[PlateField] | None:
             if not isinstance(inside, zarr.Group):
                 raise _no_image(path, f"well {where} is no group")
             listed = _metadata(inside).get("well", {}).get("images", [])
+            if len({image.get("acquisition") for image in listed}) > 1:
+                raise InputError(
+                    required="one acquisition per plate",
+                    found=f"several in well {where} of {path}",
+                    action="save every acquisition as a plate of its own",
+                )
             # Writers forget a well's metadata: its groups are then its fields.
             sites = [str(image["path"]) for image in listed] or sorted(inside.group_keys())
             if not sites:

@@ -17,7 +17,7 @@ from vae_sci.errors import ContractError, InputError
 from vae_sci.images.image import WHOLE, Image, Window
 from vae_sci.images.omezarr import ZarrImage, reading_zarr
 from vae_sci.images.remote import is_uri, open_remote
-from vae_sci.images.tiff import check_counts, open_tiff
+from vae_sci.images.tiff import check_counts, first_series, open_tiff
 from vae_sci.images.tiff_image import TiffImage
 
 Depth = str | int | None  # max, mean, the number of a plane from 1, or only where there is one
@@ -192,7 +192,7 @@ def read_frames(path: str | Path, repeated: bool = False) -> NDArray[Any]:
     T where frames are `repeated`, else C. Raises `InputError` as `read_planes`.
     """
     with open_tiff(path) as tif:
-        series = tif.series[0]
+        series = first_series(path, tif)
         check_counts(path, series)
         axes, shape = series.axes, series.shape
         if not {"Y", "X"} <= set(axes):
