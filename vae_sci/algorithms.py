@@ -5,7 +5,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 """
 
 SIMULATE = 1
-INDEX = 2
+INDEX = 3
 TILES = 1
 TRAIN = 5
 EMBED = 2

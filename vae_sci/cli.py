@@ -160,19 +160,42 @@ def calibrate(
 
 @app.command()
 def index(
-    plate: Plate,
+    plate: Annotated[
+        str | None, typer.Option(help="Name of the plate: its row in the table of plates.")
+    ] = None,
     plates: Plates = DEFAULT_PLATES,
     results: Results = DEFAULT_RESULTS,
     settings: Room = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Show how this file's name is read, by the plate's layout or by all named ones, "
+            "and what its metadata tell; nothing is written.",
+        ),
+    ] = None,
 ) -> None:
     """List a plate's images: which file shows which well, site and channel, and how well.
 
     Example: `vae-sci index --plate P1` writes `results/images/P1.parquet`.
+    `vae-sci index --explain P1_B02_s1_w2.tif` shows how that name is read.
     """
     from vae_sci.config import ImagesSettings, room_settings
     from vae_sci.images.index import index_plate
     from vae_sci.progress import bar
 
+    if explain is not None:
+        from vae_sci.images.explain import explain as lines
+
+        for line in lines(explain, _row(plates, plate).layout if plate else None):
+            typer.echo(line)
+        return
+    if plate is None:
+        raise InputError(
+            required="--plate, or --explain with a file",
+            found="neither",
+            action="name the plate as in the table of plates",
+        )
     row, images = _row(plates, plate), room_settings(settings, "images", ImagesSettings)
     with bar(f"index {plate}", "fields") as progress:
         index_plate(row, images, results / "images" / f"{plate}.parquet", progress=progress)

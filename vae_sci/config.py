@@ -29,8 +29,21 @@ class ImagesSettings(Room):
 
     channels: dict[str, str] = Field(
         {},
-        description="channel id in the file name (or position in the stack, from 1) → its name; "
-        "the order given is the order of channels in every tile; empty: the ids found, sorted",
+        description="channel id in the file name (or position in the stack, from 1, or name in "
+        "the image metadata) → its name; the order given is the order of channels in every tile; "
+        "empty: those found, by the names in the metadata of stacks that have them, else by ids, "
+        "sorted",
+    )
+    z: Literal["max", "mean"] | Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="depths of a field: max or mean (rounded) over them, or the number of one "
+        "(as in the file names, else from 1); null: fields with several are refused. A projection "
+        "has not the camera's noise",
+    )
+    time: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="time points of a field: the number of the one to take (as in the file names, "
+        "else from 1); null: fields with several are refused",
     )
     pixel_size_um: float | None = Field(
         None, gt=0, description="µm per pixel; null: read from the image metadata"
@@ -354,11 +367,17 @@ class PlateRow(Room):
     kind: Literal["images", "tiles"] = Field(
         "images", description="images: fields to segment; tiles: stacks of cells already cropped"
     )
-    images: str | None = Field(None, description="folder or glob of the plate's image files")
+    images: str | None = Field(
+        None,
+        description="folder, glob or URI (s3://…, https://…) of the plate's image files (TIFF, "
+        "OME-TIFF, OME-Zarr), an OME-Zarr plate, or a CellProfiler LoadData table (.csv)",
+    )
     layout: str = Field(
         "imagexpress",
-        description="how file names tell well, site and channel: imagexpress, opera, or a regular "
-        "expression with named groups well, site, channel (channel absent: channels in one file)",
+        description="how file names tell well, site and channel: imagexpress, bbbc021, opera, "
+        "operetta, cellvoyager, or a regular expression with named groups well (or row and col), "
+        "site, channel (absent: channels in one file), z, time; searched in the path where it has "
+        "a /; not used for plates of OME-Zarr and LoadData tables",
     )
     platemap: str | None = Field(
         None,

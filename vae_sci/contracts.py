@@ -152,10 +152,24 @@ FIELDS = Contract(
         *_WHERE,
         Column("channel", "string", "name of the channel"),
         Column("channel_index", "Int64", "its position in a tile, from 0"),
-        Column("path", "string", "image file"),
+        Column("path", "string", "image file; where depths have files of their own, one a line"),
         Column("page", "Int64", "position of the channel within the file, from 0"),
-        Column("bytes", "Int64", "size of the file, bytes"),
-        Column("mtime", "float64", "time of its last change, s since 1970"),
+        Column(
+            "own",
+            "bool",
+            "only the file's own planes are read, though its metadata tell of more files",
+        ),
+        Column(
+            "z",
+            "string",
+            "max, mean or number of the depth taken, from 1; empty: there is one",
+            nullable=True,
+        ),
+        Column("time", "Int64", "time point taken, from 1; empty: there is one", nullable=True),
+        Column(
+            "bytes", "Int64", "size of the files, bytes; empty: not a local file", nullable=True
+        ),
+        Column("mtime", "float64", "time of the last change, s since 1970", nullable=True),
         Column("height", "Int64", "pixels"),
         Column("width", "Int64", "pixels"),
         Column("dtype", "string", "type of the stored grey levels", nullable=True),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 
 from vae_sci.config import ImagesSettings, PlateRow
 from vae_sci.contracts import FIELDS
-from vae_sci.errors import InputError, StorageError
-from vae_sci.images.layouts import Layout, Name, number_or_text
+from vae_sci.errors import InputError
+from vae_sci.images.find import Source, channels_of, find_fields, natural
+from vae_sci.images.layouts import number_or_text
 from vae_sci.images.platemap import need_wells, read_platemap
 from vae_sci.images.quality import camera_ceiling, focus
-from vae_sci.images.read import read_planes
-from vae_sci.images.watch import image_files
+from vae_sci.images.read import is_zarr, read_planes
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +44,14 @@ def index_plate(
     if row.kind == "tiles":
         FIELDS.write(pd.DataFrame(columns=names), out)
         return
-    fields = find_fields(row)
+    fields = find_fields(row, settings)
     need_wells(row, (well for well, _ in fields), platemap)
-    ids = _most_common(tuple(sorted(files, key=str)) for files in fields.values())
+    ids = _most_common(channels_of(files) for files in fields.values())
     indexed: list[list[dict[str, Any]]] = []
     for done, ((well, site), files) in enumerate(fields.items(), start=1):
         with _droppable(row, well, site, files, settings, indexed):
             if not settings.channels:
-                _need_alike("channels", ids, tuple(sorted(files, key=str)), well, site)
+                _need_alike("channels", ids, channels_of(files), well, site)
             indexed.append(_index_field(row.plate, well, site, files, settings))
         if progress is not None:
             progress(done, len(fields))
@@ -97,7 +98,7 @@ def _droppable(
     row: PlateRow,
     well: str,
     site: str,
-    files: dict[str | None, Path],
+    files: dict[str | None, Source],
     settings: ImagesSettings,
     fields: list[list[dict[str, Any]]],
 ) -> Iterator[None]:
@@ -111,8 +112,7 @@ def _droppable(
         logger.warning("%s: field left out\n%s", row.plate, error)
         wanted = {number_or_text(key): name for key, name in settings.channels.items()}
         records = []
-        for index, (channel, path) in enumerate(files.items()):
-            stat = path.lstat()
+        for index, (channel, source) in enumerate(files.items()):
             records.append(
                 {
                     "plate": row.plate,
@@ -120,10 +120,8 @@ def _droppable(
                     "site": site,
                     "channel": wanted.get(channel or "", channel or "all"),
                     "channel_index": index,
-                    "path": str(path),
                     "page": 0,
-                    "bytes": stat.st_size,
-                    "mtime": stat.st_mtime,
+                    **_record(source),
                     "height": 0,
                     "width": 0,
                     "verdict": "broken",
@@ -133,108 +131,28 @@ def _droppable(
         fields.append(records)
 
 
-def find_fields(row: PlateRow) -> dict[tuple[str, str], dict[str | None, Path]]:
-    """(well, site) → channel id → file, in order of well and site; reads names alone.
-
-    The channel id is None where one file holds all channels. Where file names tell of several
-    plates only those of `row.plate` count. Raises `InputError` where no file is left or two files
-    claim one place.
-    """
-    assert row.images is not None
-    paths = _list_images(row.images)
-    layout = Layout(row.layout)
-    named: list[tuple[Path, Name]] = []
-    for path in paths:
-        name = layout.parse(path.name)
-        if name is not None:
-            named.append((path, name))
-    if not named:
-        raise InputError(
-            required=f"file names that fit the layout '{row.layout}': {layout.pattern}",
-            found=f"none of {len(paths)} in {row.images}; for example {paths[0].name}",
-            action="name another layout in plates.tsv, or write a regular expression with the "
-            "groups well, site and channel",
-        )
-    if len(named) < len(paths):
-        odd = next(path for path in paths if layout.parse(path.name) is None)
-        logger.warning(
-            "%s: %d of %d files do not fit the layout and are left out, for example %s",
-            row.plate,
-            len(paths) - len(named),
-            len(paths),
-            odd.name,
-        )
-    named = _of_this_plate(named, row)
-    fields: dict[tuple[str, str], dict[str | None, Path]] = defaultdict(dict)
-    for path, name in named:
-        files = fields[name.well, name.site]
-        if name.channel in files:
-            raise InputError(
-                required="one file per well, site and channel",
-                found=f"{files[name.channel]} and {path} (well {name.well}, site {name.site}, "
-                f"channel {name.channel})",
-                action="leave one out; z planes are projected first, time points are plates apart",
-            )
-        files[name.channel] = path
-    return dict(sorted(fields.items(), key=lambda item: (item[0][0], _natural(item[0][1]))))
-
-
-def _list_images(images: str) -> list[Path]:
-    try:
-        paths = [Path(file) for file in image_files(images)]
-    except OSError as error:
-        raise StorageError(
-            required=f"to read the folder {images}",
-            found=f"{error.strerror}: {error.filename}",
-            action="see to the disk, the network or the permissions, and run again",
-        ) from None
-    if not paths:
-        raise InputError(
-            required="image files (.tif, .tiff)",
-            found=f"none at {images}",
-            action="check the column images of plates.tsv: a folder, or a glob such as "
-            "'raw/plate1/**/*.tif' for folders inside it",
-        )
-    return paths
-
-
-def _of_this_plate(named: list[tuple[Path, Name]], row: PlateRow) -> list[tuple[Path, Name]]:
-    """Only files whose name tells this plate, where names tell of several.
-
-    Where all tell the same, it need not be the plate's own name: microscopes write the name of
-    the experiment there.
-    """
-    plates = sorted({name.plate or "" for _, name in named})
-    if len(plates) == 1:
-        return named
-    kept = [(path, name) for path, name in named if name.plate == row.plate]
-    if not kept:
-        raise InputError(
-            required=f"images of plate '{row.plate}'",
-            found=f"file names of {', '.join(plates[:8])} in {row.images}",
-            action="name the plate as the files do, or give a glob that fits this plate alone",
-        )
-    return kept
-
-
-def _natural(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isdigit() else (1 << 62, text)
-
-
-def channel_names(ids: list[str], settings: ImagesSettings, source: str) -> dict[str, str]:
+def channel_names(
+    ids: list[str],
+    settings: ImagesSettings,
+    source: str,
+    labels: dict[str, str] | None = None,
+) -> dict[str, str]:
     """Channel id → name, in the order of channels in a tile.
 
-    ids : what the files offer. Raises `InputError` for a channel of the settings that is not
-    among them.
+    ids : what the files offer. labels : names in the image metadata → id. Raises `InputError` for
+    a channel of the settings that is neither.
     """
+    labels = labels or {}
     if not settings.channels:
-        return {channel: channel for channel in sorted(ids, key=_natural)}
-    wanted = {number_or_text(key): name for key, name in settings.channels.items()}
+        own = {channel: name for name, channel in labels.items()}
+        return {channel: own.get(channel, channel) for channel in sorted(ids, key=natural)}
+    wanted = {labels.get(key, number_or_text(key)): name for key, name in settings.channels.items()}
     missing = [channel for channel in wanted if channel not in ids]
     if missing:
+        known = ", ".join([*sorted(ids, key=natural), *labels])
         raise InputError(
-            required=f"channels {', '.join(wanted)} (images: channels)",
-            found=f"channels {', '.join(sorted(ids, key=_natural))} in {source}",
+            required=f"channels {', '.join(settings.channels)} (images: channels)",
+            found=f"channels {known} in {source}",
             action="complete the images, leave this field out (images: broken_fields: drop), or "
             "correct images: channels",
         )
@@ -242,26 +160,36 @@ def channel_names(ids: list[str], settings: ImagesSettings, source: str) -> dict
 
 
 def _index_field(
-    plate: str, well: str, site: str, files: dict[str | None, Path], settings: ImagesSettings
+    plate: str, well: str, site: str, files: dict[str | None, Source], settings: ImagesSettings
 ) -> list[dict[str, Any]]:
-    source = f"well {well}, site {site}: {', '.join(str(p) for p in files.values())}"
-    planes: dict[str, tuple[Path, int, NDArray[Any], float | None]] = {}
-    for channel, path in files.items():
-        if channel is not None and settings.channels:
-            wanted = {number_or_text(key) for key in settings.channels}
-            if channel not in wanted:
-                continue
-        image, size = read_planes(path)
-        if channel is not None and len(image) > 1:
+    source = f"well {well}, site {site}: {', '.join(map(str, files.values()))}"
+    wanted = {number_or_text(key) for key in settings.channels}
+    planes: dict[str, tuple[Source, int, NDArray[Any], float | None]] = {}
+    labels: dict[str, str] = {}
+    for channel, file in files.items():
+        if channel is not None and wanted and channel not in wanted:
+            continue
+        image, size, names = read_planes(file.paths, file.z, file.time, file.own)
+        if channel is not None and file.page is None and len(image) > 1:
             raise InputError(
                 required="one channel per file, as the file names tell",
-                found=f"{len(image)} in {path}",
+                found=f"{len(image)} in {file}",
                 action="use a layout without the group channel",
             )
-        for page, plane in enumerate(image):
-            planes[channel or str(page + 1)] = (path, page, plane, size)
-    names = channel_names(list(planes), settings, source)
-    shapes = {channel: planes[channel][2].shape for channel in names}
+        if file.page is not None and file.page >= len(image):
+            raise InputError(
+                required=f"plane {file.page} (counted from 0)",
+                found=f"{len(image)} planes in {file}",
+                action="correct the frames of the LoadData table",
+            )
+        if channel is not None:
+            page = file.page or 0
+            planes[channel] = (file, page, image[page], size)
+        else:
+            planes = {str(k + 1): (file, k, plane, size) for k, plane in enumerate(image)}
+            labels = {name: str(k + 1) for k, name in enumerate(names)}
+    chosen = channel_names(list(planes), settings, source, labels)
+    shapes = {channel: planes[channel][2].shape for channel in chosen}
     if len(set(shapes.values())) > 1:
         raise InputError(
             required="channels of one size in every field",
@@ -269,11 +197,10 @@ def _index_field(
             action="export all channels with the same binning, or leave this field out "
             "(images: broken_fields: drop)",
         )
-    empty = any(planes[channel][2].min() == planes[channel][2].max() for channel in names)
+    empty = any(planes[channel][2].min() == planes[channel][2].max() for channel in chosen)
     records = []
-    for index, (channel, name) in enumerate(names.items()):
-        path, page, plane, size = planes[channel]
-        stat = path.stat()
+    for index, (channel, name) in enumerate(chosen.items()):
+        file, page, plane, size = planes[channel]
         records.append(
             {
                 "plate": plate,
@@ -281,10 +208,8 @@ def _index_field(
                 "site": site,
                 "channel": name,
                 "channel_index": index,
-                "path": str(path),
                 "page": page,
-                "bytes": stat.st_size,
-                "mtime": stat.st_mtime,
+                **_record(file),
                 "height": plane.shape[0],
                 "width": plane.shape[1],
                 "dtype": str(plane.dtype),
@@ -295,6 +220,20 @@ def _index_field(
             }
         )
     return records
+
+
+def _record(file: Source) -> dict[str, Any]:
+    """What the table of fields tells of the files themselves."""
+    local = [Path(path).lstat() for path in file.paths if os.path.lexists(path)]
+    whole = len(local) == len(file.paths) and not any(map(is_zarr, file.paths))
+    return {
+        "path": "\n".join(file.paths),
+        "own": file.own,
+        "z": None if file.z is None else str(file.z),
+        "time": file.time,
+        "bytes": sum(stat.st_size for stat in local) if whole else None,
+        "mtime": max(stat.st_mtime for stat in local) if whole else None,
+    }
 
 
 def _quality(plane: NDArray[Any]) -> dict[str, float]:

@@ -1,155 +1,157 @@
-"""Reading TIFF files: grey levels unchanged, pixel size where the file can be trusted."""
+"""Reading images: any format behind one door, grey levels unchanged, depths as the settings say."""
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import tifffile
 from numpy.typing import NDArray
 
-from vae_sci.errors import ContractError, InputError, StorageError
+from vae_sci.errors import ContractError, InputError
+from vae_sci.images.image import WHOLE, Image, Window
+from vae_sci.images.omezarr import ZarrImage, reading_zarr
+from vae_sci.images.remote import is_uri, open_remote
+from vae_sci.images.tiff import check_counts, first_series, open_tiff
+from vae_sci.images.tiff_image import TiffImage
 
-_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "\\u00b5m": 1.0}
-_LENGTHS = {**_UM, "nm": 1e-3, "mm": 1e3}
-PLAUSIBLE_UM = (0.01, 20.0)  # a pixel of a light microscope; 72 dpi would be 353 µm
+Depth = str | int | None  # max, mean, the number of a plane from 1, or only where there is one
+
+
+def is_zarr(path: str | Path) -> bool:
+    """Whether `path` names (a part of) a Zarr store, not a TIFF file."""
+    inside = any(part.endswith(".zarr") for part in PurePath(path).parts)
+    return inside or os.path.isdir(path)
 
 
 @contextmanager
-def open_tiff(path: str | Path) -> Iterator[tifffile.TiffFile]:
-    """The open file. Whatever cannot be decoded inside raises `InputError` naming it.
+def open_image(path: str | Path, own: bool = False) -> Iterator[Image]:
+    """The image at a path or URI, TIFF or OME-Zarr, open for reading.
 
-    Raises `StorageError` where the file may be good and the machine cannot read it now.
+    own : of an OME-TIFF in several files, only the planes in this one.
+    Raises `InputError` naming the file where it cannot be read, here and in the block.
     """
-    try:
-        with tifffile.TiffFile(path) as tif:
-            yield tif
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # damaged files make tifffile and its codecs raise nearly anything
-        number = error.errno if isinstance(error, OSError) else None
-        if number not in (None, errno.ENOENT, errno.EINVAL):
-            raise StorageError(
-                required=f"to read {path}",
-                found=os.strerror(number),
-                action="see to the disk, the network or the permissions, and run again",
-            ) from error
-        size = Path(path).stat().st_size if Path(path).exists() else None
-        found = "no such file" if size is None else f"{size} bytes; {error}"
-        raise InputError(
-            required="a TIFF file that can be read",
-            found=f"{path}: {found}",
-            action="copy or export the file again; if it opens elsewhere, save it uncompressed",
-        ) from error
+    name = str(path)
+    with ExitStack() as stack:
+        if is_zarr(name):
+            stack.enter_context(reading_zarr(name))
+            yield ZarrImage(name)
+        else:
+            stream = stack.enter_context(open_remote(name)) if is_uri(name) else None
+            yield TiffImage(name, stack.enter_context(open_tiff(name, stream)), own)
 
 
-def check_counts(path: str | Path, series: tifffile.TiffPageSeries) -> None:
-    """Raise `InputError` unless `series` holds whole uint8 or uint16 grey levels."""
-    if series.dtype not in (np.uint8, np.uint16):
+def read_plane(
+    images: Sequence[Image],
+    channel: int,
+    z: Depth = None,
+    time: int | None = None,
+    window: Window = WHOLE,
+) -> NDArray[Any]:
+    """One channel (H, W) of an image, or a window of it, as uint8 or uint16.
+
+    images : files that hold its depths, in order.
+    z : the depths' `max` or `mean` (rounded), or the number of one of them, from 1; None where
+    there is one. time : number of a time point, from 1; None where there is one.
+    Raises `InputError` where there are several and none is chosen, where the chosen one is not
+    there, and for grey levels that are no counts.
+    """
+    times = images[0].sizes.times
+    if (time or 1) > times or (time is None and times > 1):
+        raise _choose("time", "time point", times, images, time)
+    places = [(image, depth) for image in images for depth in range(image.sizes.depths)]
+    if z is None and len(places) > 1:
+        raise _choose("z", "depth", len(places), images, None)
+    if isinstance(z, int):
+        if z > len(places):
+            raise _choose("z", "depth", len(places), images, z)
+        places = [places[z - 1]]
+    planes = (
+        _counts(image.plane((time or 1) - 1, channel, depth, window), image.path)
+        for image, depth in places
+    )
+    result = next(planes)
+    if z == "mean" and len(places) > 1:
+        total = result.astype(np.uint64)
+        for plane in planes:
+            total += plane
+        return np.rint(total / len(places)).astype(result.dtype)
+    for plane in planes:
+        result = np.maximum(result, plane)
+    return result
+
+
+def _choose(
+    key: str, what: str, count: int, images: Sequence[Image], asked: int | None
+) -> InputError:
+    choice = "max, mean, or the number of a plane" if key == "z" else "the number of a time point"
+    several = f"{count} {what}s" if count > 1 else f"one {what}"
+    return InputError(
+        required=f"one {what} per field, or which of them to take (images: {key})",
+        found=f"{several} in {images[0].path}"
+        + (f"; number {asked} is asked for" if asked else ""),
+        action=f"set images: {key} to {choice}; other time points are plates apart"
+        if key == "time"
+        else f"set images: {key} to {choice}",
+    )
+
+
+def _counts(plane: NDArray[Any], path: str) -> NDArray[Any]:
+    """`plane` as uint8 or uint16, each grey level as it was; `InputError` where it is none."""
+    if plane.dtype in (np.uint8, np.uint16):
+        return plane
+    found = None
+    if plane.dtype.kind not in "iu":
+        found = f"{plane.dtype}"
+    elif plane.size and (plane.min() < 0 or plane.max() > 65535):
+        found = f"{plane.dtype} from {plane.min()} to {plane.max()}"
+    if found:
         raise InputError(
-            required="raw counts, uint8 or uint16 (others are not supported yet)",
-            found=f"{series.dtype} in {path}",
+            required="raw counts: whole numbers from 0 to 65535",
+            found=f"{found} in {path}",
             action="use the camera's own images; images already scaled have lost their noise model",
         )
-    if series.keyframe.photometric in (
-        tifffile.PHOTOMETRIC.MINISWHITE,
-        tifffile.PHOTOMETRIC.PALETTE,
-    ):
-        raise InputError(
-            required="grey levels that rise with light",
-            found=f"{tifffile.PHOTOMETRIC(series.keyframe.photometric).name} in {path}",
-            action="export the image as greyscale, black is zero",
-        )
-    size = Path(path).stat().st_size
-    for page in series.pages:
-        if page is not None and any(
-            offset + count > size
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-        ):
-            raise InputError(
-                required="a whole TIFF file",
-                found=f"{path} is truncated: {size} bytes",
-                action="copy or export the file again",
-            )
+    return plane.astype(np.uint16)
 
 
-def pixel_size(tif: tifffile.TiffFile) -> float | None:
-    """µm per pixel from OME, ImageJ, MetaMorph or resolution tags; None where none is believable.
+class Planes(NamedTuple):
+    """Channels (C, H, W) uint8 or uint16 of a field, and what metadata tell of them."""
 
-    Resolution tags are often filled with a printer's 72 or 96 dpi: they count only where they
-    give a size that a light microscope can have.
+    counts: NDArray[Any]
+    pixel_size_um: float | None
+    channel_names: tuple[str, ...]
+
+
+def read_planes(
+    path: str | Path | Sequence[str | Path],
+    z: Depth = None,
+    time: int | None = None,
+    own: bool = False,
+) -> Planes:
+    """All channels of one field, grey levels unchanged but for a projection of depths.
+
+    path : a file, or those that hold its depths, in order; `z`, `time`: as for `read_plane`;
+    `own`: as for `open_image`. A file of one plane gives C = 1. Raises `InputError` for a file
+    that cannot be read or used.
     """
-    low, high = PLAUSIBLE_UM
-    for size in _declared_sizes(tif):
-        if size is not None and low <= size <= high:
-            return float(size)
-    return None
-
-
-def _declared_sizes(tif: tifffile.TiffFile) -> Iterator[float | None]:
-    if tif.is_ome and tif.ome_metadata:
-        for element in ElementTree.fromstring(tif.ome_metadata).iter():
-            if element.tag.endswith("}Pixels") and "PhysicalSizeX" in element.attrib:
-                unit = element.attrib.get("PhysicalSizeXUnit", "µm")
-                if unit in _LENGTHS:
-                    yield float(element.attrib["PhysicalSizeX"]) * _LENGTHS[unit]
-    if tif.is_stk:
-        stk: dict[str, Any] = tif.stk_metadata or {}
-        if stk.get("CalibrationUnits") in _LENGTHS:
-            yield stk.get("XCalibration", 0.0) * _LENGTHS[stk["CalibrationUnits"]]
-    if tif.is_metaseries:
-        plane = (tif.metaseries_metadata or {}).get("PlaneInfo", {})
-        if plane.get("spatial-calibration-units") in _LENGTHS:
-            scale = _LENGTHS[plane["spatial-calibration-units"]]
-            yield float(plane.get("spatial-calibration-x", 0.0)) * scale
-    tags = tif.pages.first.tags
-    if "XResolution" not in tags:
-        return
-    above, below = tags["XResolution"].value
-    per_unit = above / below if below else 0.0
-    if per_unit <= 0:
-        return
-    if tif.is_imagej:
-        unit_name = (tif.imagej_metadata or {}).get("unit", "")
-        if unit_name in _LENGTHS:
-            yield _LENGTHS[unit_name] / per_unit
-        return
-    unit_tag = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 2
-    yield {3: 1e4, 2: 25_400.0}.get(int(unit_tag), 0.0) / per_unit
-
-
-def read_planes(path: str | Path) -> tuple[NDArray[Any], float | None]:
-    """All channels of one field, (C, H, W) uint8 or uint16, unchanged; and µm per pixel or None.
-
-    A file of one plane gives C = 1. Raises `InputError` for a file that cannot be read, for z
-    stacks and time series, and for pixels that are not uint8 or uint16.
-    """
-    with open_tiff(path) as tif:
-        series = tif.series[0]
-        check_counts(path, series)
-        axes, shape = series.axes, series.shape
-        other = [i for i, axis in enumerate(axes) if axis not in "YX"]
-        long = [i for i in other if shape[i] > 1]
-        if len(long) > 1 or any(axes[i] in "TZ" for i in long) or not {"Y", "X"} <= set(axes):
-            raise InputError(
-                required="one plane per channel: YX, or channels with YX",
-                found=f"axes {axes} of shape {tuple(shape)} in {path}",
-                action="project z stacks and export time points apart",
-            )
-        image = series.asarray()
-        keep = long[0] if long else None
-        order = [keep] if keep is not None else []
-        drop = tuple(i for i in other if i != keep)
-        image = image.transpose(*drop, *order, axes.index("Y"), axes.index("X"))
-        return image.reshape(-1, *image.shape[-2:]), pixel_size(tif)
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    with ExitStack() as stack:
+        images = [stack.enter_context(open_image(one, own or len(paths) > 1)) for one in paths]
+        first = images[0]
+        for other in images[1:]:
+            if other.sizes._replace(depths=0) != first.sizes._replace(depths=0):
+                raise InputError(
+                    required="depths of one size, with the same channels",
+                    found=f"{first.path}: {first.sizes}; {other.path}: {other.sizes}",
+                    action="export all depths alike",
+                )
+        planes = [read_plane(images, c, z, time) for c in range(first.sizes.channels)]
+        return Planes(np.stack(planes), first.pixel_size_um, first.channel_names)
 
 
 def read_field(rows: pd.DataFrame) -> NDArray[Any]:
@@ -158,19 +160,29 @@ def read_field(rows: pd.DataFrame) -> NDArray[Any]:
     Raises `ContractError` where a file is no longer what was indexed.
     """
     records: list[dict[str, Any]] = rows.sort_values("channel_index").to_dict("records")  # type: ignore[assignment]
-    files = {path: read_planes(path)[0] for path in rows["path"].unique()}
+    files: dict[str, NDArray[Any]] = {}
     planes = []
     for record in records:
-        here, page = files[record["path"]], record["page"]
+        path, page = record["path"], record["page"]
+        if path not in files:
+            files[path] = read_planes(path.splitlines(), *_choice(record)).counts
+        here = files[path]
         expected = (record["height"], record["width"], record["dtype"])
         if page >= len(here) or expected != (*here.shape[1:], str(here.dtype)):
             raise ContractError(
-                required=f"{record['path']} as it was indexed: {expected}",
+                required=f"{path} as it was indexed: {expected}",
                 found=f"{len(here)} planes of {here.shape[1:]}, {here.dtype}",
                 action="the file changed in between: run again, so that it is indexed anew",
             )
         planes.append(here[page])
     return np.stack(planes)
+
+
+def _choice(record: dict[str, Any]) -> tuple[Depth, int | None, bool]:
+    """z, time and own, as `read_planes` takes them, from a row of the table of fields."""
+    z, time = record["z"], record["time"]
+    depth: Depth = None if pd.isna(z) else int(z) if str(z).isdigit() else str(z)
+    return depth, None if pd.isna(time) else int(time), bool(record["own"])
 
 
 def read_frames(path: str | Path, repeated: bool = False) -> NDArray[Any]:
@@ -180,7 +192,7 @@ def read_frames(path: str | Path, repeated: bool = False) -> NDArray[Any]:
     T where frames are `repeated`, else C. Raises `InputError` as `read_planes`.
     """
     with open_tiff(path) as tif:
-        series = tif.series[0]
+        series = first_series(path, tif)
         check_counts(path, series)
         axes, shape = series.axes, series.shape
         if not {"Y", "X"} <= set(axes):

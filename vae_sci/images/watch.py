@@ -13,42 +13,63 @@ import glob
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vae_sci.config import PlateRow
+from vae_sci.errors import InputError
+from vae_sci.images.loaddata import is_loaddata, read_loaddata
 
-SUFFIXES = (".tif", ".tiff")
+METADATA = {"zarr.json", ".zattrs", ".zarray", ".zgroup"}
+SUFFIXES = (".tif", ".tiff", ".zarr")
+
+
+def is_image(name: str) -> bool:
+    """Whether a file or folder of this name is an image."""
+    return name.rstrip("/").lower().endswith(SUFFIXES)
 
 
 def image_files(images: str) -> list[os.DirEntry[str] | Path]:
     """Image files of a plate, in order of path: those in a folder, or those that fit a glob.
 
-    A link that leads nowhere is among them: whoever opens it says so. Raises `OSError` where the
-    folder cannot be read.
+    An OME-Zarr image is a folder of its own. A link that leads nowhere is among them: whoever
+    opens it says so. Raises `OSError` where the folder cannot be read.
     """
-    if os.path.isdir(images):
+    if os.path.isdir(images) and not images.rstrip("/").endswith(".zarr"):
         with os.scandir(images) as entries:
             found: list[os.DirEntry[str] | Path] = [
-                entry for entry in entries if entry.name.lower().endswith(SUFFIXES)
+                entry for entry in entries if is_image(entry.name)
             ]
     else:
         found = [Path(path) for path in glob.iglob(images, recursive=True)]
-    files = [file for file in found if not file.name.startswith(".") and not file.is_dir()]
+    files = [
+        file
+        for file in found
+        if not file.name.startswith(".") and (file.name.endswith(".zarr") or not file.is_dir())
+    ]
     return sorted(files, key=os.fspath)
 
 
 def digest(row: PlateRow) -> str:
     """32 hexadecimal digits that change when a raw file of the plate appears, goes or changes.
 
-    What cannot be looked at counts by its name alone: the room that opens it says why.
+    Of OME-Zarr, folders and metadata are watched, not chunk files: they change with every write
+    that adds one. What cannot be looked at counts by its name alone: the room that opens it says
+    why. So does what lies behind a URI: the network is not asked each time.
     """
     files: Iterable[os.DirEntry[str] | Path] = []
     if row.kind == "tiles":
         files = _stacks(row)
+    elif "://" in (row.images or ""):
+        files = [Path(row.images or "")]
+    elif is_loaddata(row.images or ""):
+        files = [Path(row.images or "")]
+        with contextlib.suppress(InputError):  # the room that reads the table says what is wrong
+            files += [Path(image.path) for image in read_loaddata(row)]
     else:
         with contextlib.suppress(OSError):
             files = image_files(row.images or "")
+            files = [part for file in files for part in _parts(file)]
     whole = hashlib.blake2b(digest_size=16)
     for file in files:
         try:
@@ -58,6 +79,17 @@ def digest(row: PlateRow) -> str:
             about = "missing"
         whole.update(f"{os.fspath(file)} {about}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
+
+
+def _parts(file: os.DirEntry[str] | Path) -> Iterator[os.DirEntry[str] | Path]:
+    """The file; of a Zarr store its folders and metadata."""
+    yield file
+    if file.name.endswith(".zarr"):
+        for folder, _, names in os.walk(file):
+            yield Path(folder)
+            for name in names:
+                if name in METADATA:
+                    yield Path(folder, name)
 
 
 def _stacks(row: PlateRow) -> list[Path]:

@@ -25,7 +25,7 @@ from vae_sci.images.platemap import (
     rows_of_plate,
     wells,
 )
-from vae_sci.images.read import check_counts, open_tiff, pixel_size
+from vae_sci.images.tiff import check_counts, open_tiff, pixel_size
 
 BLOCK = 512  # cells read at a time
 
