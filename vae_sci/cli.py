@@ -476,10 +476,7 @@ def query(
 
     answer(results, sql, model, output)
     if tiles is not None:
-        from vae_sci.report.sheet import draw_sheet
-
-        found = run_query(results, sql, model).to_pandas()
-        draw_sheet(open_results(results, model), found, tiles, sql)
+        open_results(results, model).draw(run_query(results, sql, model).to_pandas(), tiles, sql)
 
 
 @app.command()
@@ -503,11 +500,9 @@ def neighbors(
     if tiles is not None:
         import pandas as pd
 
-        from vae_sci.report.sheet import draw_sheet
-
         itself = run.cells[run.cells["cell_id"] == cell_id].assign(distance=0.0)
         title = f"{cell_id}, the first, and the cells nearest to it in z"
-        draw_sheet(run, pd.concat([itself, found]), tiles, title)
+        run.draw(pd.concat([itself, found]), tiles, title)
 
 
 def main() -> None:

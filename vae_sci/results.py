@@ -95,6 +95,28 @@ class Results:
         near = near[np.argsort(distance[near], kind="stable")]
         return self.cells.iloc[near].assign(distance=distance[near].astype("float64"))
 
+    def draw(self, cells: pd.DataFrame, path: str | Path, title: str) -> None:
+        """Write the tiles of the rows of `cells` (column `cell_id`), in order, as a .png.
+
+        Past 200 rows only the first are drawn. Raises `QueryError` where there is no row, no column
+        `cell_id`, or `path` does not end in .png.
+        """
+        from vae_sci.report.sheet import MOST, draw_sheet
+        from vae_sci.tiles.store import store_about
+
+        path = Path(path)
+        if path.suffix != ".png":
+            raise QueryError(
+                required="a picture that ends in .png", found=f"{path}", action="rename it"
+            )
+        if cells.empty:
+            raise QueryError(
+                required="at least one row to draw", found="none", action="ask for other cells"
+            )
+        tiles = self.tiles(cells.head(MOST))
+        about = store_about(next((self.path / "tiles").glob("*.zarr")))
+        draw_sheet(cells, tiles, self.channels, about.get("pixel_size_um"), path, title)
+
     @cached_property
     def _latent(self) -> tuple[pd.Index, np.ndarray]:
         """cell_ids, and normalised z (N, d) as float32."""

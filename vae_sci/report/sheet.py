@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from vae_sci.errors import QueryError
 from vae_sci.files import publish
 from vae_sci.progress import say
 from vae_sci.report import images
 from vae_sci.report.style import DPI, canvas, drawing, finish, number, shorten
-from vae_sci.results import Results
-from vae_sci.tiles.store import store_about
 
 COLUMNS, MOST = 10, 200
 EDGE = 0.8  # inches of a tile
@@ -21,33 +19,27 @@ BARS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # µm
 
 
 def draw_sheet(
-    run: Results,
     cells: pd.DataFrame,
+    tiles: np.ndarray,
+    channels: Sequence[str],
+    pixel_size_um: float | None,
     path: Path,
     title: str,
     captions: Sequence[str] = ("treatment", "distance"),
 ) -> None:
-    """Write the tiles of the rows of `cells` (column `cell_id`), in order, as a PNG.
+    """Write the tiles of the first rows of `cells` (column `cell_id`), in order, as a PNG.
 
     Under each stands its cell_id, and what its row holds of the columns `captions`. One contrast
-    for the whole sheet. Past `MOST` rows only the first are drawn, which title and terminal say.
+    for the whole sheet. Where there are more rows than tiles, note and terminal say so.
 
-    Raises `QueryError` where there is no row, no column `cell_id`, or `path` does not end in .png.
+    Parameters
+    ----------
+    tiles : (N, C, H, W), raw grey levels, of the first N rows, at most `MOST`.
     """
-    if path.suffix != ".png":
-        raise QueryError(
-            required="a picture that ends in .png", found=f"{path}", action="rename it"
-        )
-    if cells.empty:
-        raise QueryError(
-            required="at least one row to draw", found="none", action="ask for other cells"
-        )
-    shown = cells.head(MOST)
-    tiles = run.tiles(shown)
+    shown = cells.head(len(tiles))
     contrast = images.limits(tiles)
     pictures = list(images.composite(tiles, contrast))
     rows = [pictures[start : start + COLUMNS] for start in range(0, len(pictures), COLUMNS)]
-    about = store_about(next((run.path / "tiles").glob("*.zarr")))
     size = tiles.shape[3]
     with drawing():
         columns = min(COLUMNS, len(pictures))
@@ -63,23 +55,24 @@ def draw_sheet(
                 fontsize=4,
                 pad=2,
             )
-        note = f"{len(shown):,} of {len(cells):,} rows" if len(cells) > MOST else "Real tiles"
-        scale = about.get("pixel_size_um")
-        if scale:
-            bar = max((b for b in BARS if b / scale <= size / 2), default=BARS[0])
+        note = f"{len(shown):,} of {len(cells):,} rows" if len(cells) > len(tiles) else "Real tiles"
+        if pixel_size_um:
+            bar = max((b for b in BARS if b / pixel_size_um <= size / 2), default=BARS[0])
             start = size * 0.06
-            axes[0].plot([start, start + bar / scale], [size * 0.93] * 2, color="white", lw=1.5)
+            axes[0].plot(
+                [start, start + bar / pixel_size_um], [size * 0.93] * 2, color="white", lw=1.5
+            )
             note += f"; the bar in the first is {bar} µm"
         whole = finish(
             figure,
             title,
-            f"{note}. {images.contrast_note(run.channels, contrast)}",
-            legend=images.channel_legend(run.channels),
+            f"{note}. {images.contrast_note(channels, contrast)}",
+            legend=images.channel_legend(channels),
         ).figure
         with publish(path) as temporary:
             whole.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08)
-    if len(cells) > MOST:
-        say(f"{path}: the first {MOST} of {len(cells):,} rows")
+    if len(cells) > len(tiles):
+        say(f"{path}: the first {len(tiles)} of {len(cells):,} rows")
 
 
 def _told(value: object) -> str:
