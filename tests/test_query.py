@@ -71,6 +71,9 @@ def write_tables(results: Path, model: str = "base") -> None:
                 "n_wells": 12,
                 "n_plates": 2,
                 "distance": 2.5,
+                "p_value": np.nan,
+                "q_value": np.nan,
+                "untested": None,
                 "auroc": np.nan,
                 "top_cluster": "0",
             }

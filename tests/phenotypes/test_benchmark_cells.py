@@ -83,6 +83,8 @@ def run(screen: Any) -> Any:
             about={"neighbours": "keep"},
         ) as writer:
             writer.append(rng.poisson(100, (len(tiles), 2, 16, 16)).astype(np.uint16))
+        tiles["store_digest"] = writer.digest
+        TILES.write(tiles, screen.tiles(row.plate))
         labels.append(
             pd.DataFrame(
                 {

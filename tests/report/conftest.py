@@ -108,6 +108,9 @@ def make_results(
         n_wells=rng.integers(1, 9, len(treatments)),
         n_plates=n_plates,
         distance=rng.gamma(2, 1, len(treatments)),
+        p_value=0.01,
+        q_value=0.02,
+        untested=None,
         auroc=0.7,
         top_cluster="0",
     )
