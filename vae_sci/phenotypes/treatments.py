@@ -10,7 +10,7 @@ from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import TREATMENTS
 from vae_sci.phenotypes.normalize import enough_controls
 from vae_sci.phenotypes.permutation import LARGEST, arrangements, permutation_p_value
-from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, well_profiles
+from vae_sci.phenotypes.profiles import TREATMENT, latent_columns
 from vae_sci.phenotypes.scores import probe_auroc
 
 PROBE_CELLS = 1_000
@@ -27,7 +27,8 @@ def treatment_table(
     """
     names = latent_columns(cells)
     controls = cells[cells["control"]]
-    wells = well_profiles(cells)
+    wells = cells.groupby(["plate", "well"])[[*names, "control"]].mean().reset_index()
+    wells["control"] = wells["control"] == 1  # a well is, or is not
     rows = []
     for (treatment, concentration), members in cells.groupby(TREATMENT, dropna=False):
         control = bool(members["control"].iloc[0])
