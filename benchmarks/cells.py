@@ -31,7 +31,7 @@ the work folder (beside FILE), where they are taken up again. Then there are thr
 each variant pays for the held-out tiles in bits, how much of it is rate, whether z is bypassed, how
 sharp reconstructions are and how far nuisances move z (1: as far as another cell); what lossless
 codecs pay for the same tiles; and the mechanisms by z of each variant. Differences are then those
-of the default.
+of the first variant, by default the default model.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from vae_sci.images.index import index_plate
 from vae_sci.images.read import open_image, read_field, read_planes
 from vae_sci.images.watch import digest
 
-pytest.importorskip("s3fs", reason="pip install 'vae_sci[remote,dev]'")
-moto = pytest.importorskip("moto.server", reason="pip install 'vae_sci[dev]'")
+pytest.importorskip("s3fs", reason="pip install 'vae_sci[remote]'")
+moto = pytest.importorskip("moto.server", reason="pip install 'moto[s3,server]'")
 
 rng = np.random.default_rng(5)
 

@@ -15,6 +15,7 @@ from vae_sci.report.style import DPI, canvas, drawing, finish, number, shorten
 
 COLUMNS, MOST = 10, 200
 EDGE = 0.8  # inches of a tile
+CAPTIONS = ("treatment", "distance")  # columns that are told where they are there
 BARS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # µm
 
 
@@ -25,11 +26,10 @@ def draw_sheet(
     pixel_size_um: float | None,
     path: Path,
     title: str,
-    captions: Sequence[str] = ("treatment", "distance"),
 ) -> None:
     """Write the tiles of the first rows of `cells` (column `cell_id`), in order, as a PNG.
 
-    Under each stands its cell_id, and what its row holds of the columns `captions`. One contrast
+    Under each stands its cell_id, and treatment and distance where its row has them. One contrast
     for the whole sheet. Where there are more rows than tiles, note and terminal say so.
 
     Parameters
@@ -49,7 +49,7 @@ def draw_sheet(
             axis.set_axis_off()
         for axis, picture, row in zip(axes, pictures, shown.to_dict("records"), strict=False):
             axis.imshow(picture)
-            told = [_told(row[name]) for name in captions if name in row and pd.notna(row[name])]
+            told = [_told(row[name]) for name in CAPTIONS if name in row and pd.notna(row[name])]
             axis.set_title(
                 "\n".join([shorten(str(row["cell_id"]), 20), shorten(", ".join(told), 20)]),
                 fontsize=4,
