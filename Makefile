@@ -31,8 +31,9 @@ demo: .venv/ready
 	@echo "Ask:"
 	@echo '  $(BIN)/vae-sci query "SELECT treatment, cluster, count(*) AS n FROM cells GROUP BY ALL ORDER BY n DESC"'
 
+# A file's tests stay together: they share what they made.
 test: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # One thread a process: the tensors of tests are small, and idle threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,21 +60,25 @@ def install() -> Callable[..., None]:
         wanted = ", ".join(packages)
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             pytest.skip(f"{wanted}: not installed, and only root with apt-get can install here")
-        for action in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            try:
-                done = subprocess.run(
-                    ["apt-get", *action],
-                    env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    timeout=300,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                pytest.skip(f"{wanted}: apt-get {action[0]} took too long")
-            if done.returncode:
-                pytest.skip(f"{wanted}: apt-get {action[0]} failed: {done.stderr.strip()[-300:]}")
+        # One at a time: apt-get fails where another one runs.
+        with FileLock(Path(tempfile.gettempdir()) / "vae_sci-apt-get.lock"):
+            for action in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+                try:
+                    done = subprocess.run(
+                        ["apt-get", *action],
+                        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        text=True,
+                        timeout=300,
+                        check=False,
+                    )
+                except subprocess.TimeoutExpired:
+                    pytest.skip(f"{wanted}: apt-get {action[0]} took too long")
+                if done.returncode:
+                    pytest.skip(
+                        f"{wanted}: apt-get {action[0]} failed: {done.stderr.strip()[-300:]}"
+                    )
 
     return with_apt
 

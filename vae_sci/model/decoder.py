@@ -94,10 +94,13 @@ class Decoder(nn.Module):
     2019). "ladder": moreover each resolution has a small latent map of its own, `SkipLatent`
     (Sønderby 2016; NVAE; VDVAE): what z leaves open, such as where things lie.
 
+    The other two, the ladder's controls, have as many weights as it has together with its
+    `SkipEncoder`, within a tenth: twice the blocks, and one more at the coarsest resolution.
+
     Parameters
     ----------
     outputs : numbers per pixel, image channels × parameters of the likelihood.
-    size, widths, depth : as in `Encoder`.
+    size, widths, depth : as in `SkipEncoder`; depth is that of the ladder.
     latent_dim : numbers that enter at the bottom: z, and one per plate where it is conditioned.
     skip : the kind.
     skip_channels : maps of u at each resolution, coarse to fine; resolutions beyond its end, and
@@ -120,8 +123,12 @@ class Decoder(nn.Module):
         self.bottom = (coarse[0], size // 2**self.halvings, size // 2**self.halvings)
         self.root = linear(latent_dim, self.bottom[0] * self.bottom[1] * self.bottom[2])
         wire = None if skip == "none" else latent_dim
+        blocks = [depth] * len(coarse)
+        if skip != "ladder":
+            blocks = [2 * depth + (level == 0) for level in range(len(coarse))]
         self.stages = nn.ModuleList(
-            nn.ModuleList(ResidualBlock(width, wire) for _ in range(depth)) for width in coarse
+            nn.ModuleList(ResidualBlock(width, wire) for _ in range(count))
+            for count, width in zip(blocks, coarse, strict=True)
         )
         self.ups = nn.ModuleList(Up(a, b) for a, b in itertools.pairwise(coarse))
         self.skips = nn.ModuleDict(
