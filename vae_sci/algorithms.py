@@ -7,7 +7,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 3
 TILES = 1
-TRAIN = 5
+TRAIN = 6
 EMBED = 2
 GENERATE = 3
 PHENOTYPES = 3
