@@ -99,7 +99,7 @@ def test_the_plate_itself_is_good(plate: Path):
     assert index(plate).returncode == 0
     done = tiles(plate)
     assert done.returncode == 0, done.stderr
-    assert len(pd.read_parquet(plate / "results" / "tiles" / "P.parquet")) == 12
+    assert len(pd.read_parquet(plate / "results" / "measured" / "cells" / "P.parquet")) == 12
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_plate_on_which_no_cell_is_found(plate: Path):
         tifffile.imwrite(path, np.random.default_rng(0).poisson(100, (SIZE, SIZE)).astype("uint16"))
     assert index(plate).returncode == 0
     refused(tiles(plate), "at least one cell on plate P", "nucleus_diameter_um")
-    assert not (plate / "results" / "tiles" / "P.parquet").exists()
+    assert not (plate / "results" / "measured" / "cells" / "P.parquet").exists()
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +262,8 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder,
             *("tiles", "--plate", name, "--plates", f"{name}.tsv", "--settings", '{"size": 16}'),
         )
+        assert done.returncode == 0, done.stderr
+        done = vae_sci(folder, "select", "--plate", name, "--settings", '{"noise": null}')
         assert done.returncode == 0, done.stderr
     done = train(folder)
     assert done.returncode == 0, done.stderr
@@ -303,13 +305,13 @@ def project(stacks: Path, tmp_path: Path) -> Path:
     ],
 )
 def test_a_table_of_tiles_that_does_not_hold(project: Path, old: str, new: str, told: list[str]):
-    before = (project / "results" / "tiles" / "P.parquet").read_bytes()
+    before = (project / "results" / "measured" / "cells" / "P.parquet").read_bytes()
     rewrite(project / "P.csv", old, new)
     done = vae_sci(
         project, "tiles", "--plate", "P", "--plates", "P.tsv", "--settings", '{"size": 16}'
     )
     refused(done, *told)
-    assert (project / "results" / "tiles" / "P.parquet").read_bytes() == before
+    assert (project / "results" / "measured" / "cells" / "P.parquet").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -397,14 +399,14 @@ def left_behind(folder: Path) -> list[Path]:
 
 
 def test_a_full_disk_while_tiles_are_written(project: Path):
-    before = (project / "results" / "tiles" / "P.parquet").read_bytes()
+    before = (project / "results" / "measured" / "cells" / "P.parquet").read_bytes()
     done = vae_sci(
         project,
         *("tiles", "--plate", "P", "--plates", "P.tsv", "--settings", '{"size": 16}'),
         largest_file=4000,
     )
     refused(done, "room to write", "P.zarr", "MiB free", "run again")
-    assert (project / "results" / "tiles" / "P.parquet").read_bytes() == before
+    assert (project / "results" / "measured" / "cells" / "P.parquet").read_bytes() == before
     assert not left_behind(project)
 
 

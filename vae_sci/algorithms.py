@@ -6,7 +6,8 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 
 SIMULATE = 1
 INDEX = 3
-TILES = 1
+TILES = 2
+SELECT = 1
 TRAIN = 6
 EMBED = 2
 GENERATE = 3

@@ -212,9 +212,10 @@ def tiles(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Cut a plate's cells into tiles of raw counts, with a table and a ledger of what was dropped.
+    """Cut a plate's cells into tiles of raw counts, and measure the quality of fields and cells.
 
-    Example: `vae-sci tiles --plate P1` writes `results/tiles/P1.zarr`, its table and ledger.
+    Example: `vae-sci tiles --plate P1` writes `results/tiles/P1.zarr` and `results/measured/`;
+    `vae-sci select` follows.
     """
     from vae_sci.config import ImagesSettings, TilesSettings, room_settings
     from vae_sci.progress import bar
@@ -230,6 +231,44 @@ def tiles(
             results,
             progress=progress,
         )
+
+
+@app.command()
+def select(plate: Plate, results: Results = DEFAULT_RESULTS, settings: Room = None) -> None:
+    """Keep or drop a plate's fields and cells by their quality; every reason is in the ledger.
+
+    Example: `vae-sci select --plate P1` writes `results/tiles/P1.parquet`, the cells that are
+    kept, `results/dropped/P1.csv` and `results/ledger/P1.json`.
+    """
+    from vae_sci.config import QualitySettings, room_settings
+    from vae_sci.tiles.quality import select_cells
+
+    select_cells(results, plate, room_settings(settings, "quality", QualitySettings))
+
+
+@app.command()
+def quality(
+    results: Annotated[Path, typer.Argument(help="Folder of results in which plates are tiled.")],
+    changed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A limit of `quality:` to try, such as focus=0.3; null: without it. Repeatable.",
+        ),
+    ] = None,
+    settings: Room = None,
+) -> None:
+    """Tell how many fields and cells each limit would drop on each plate; changes nothing.
+
+    Example: `vae-sci quality results --set focus=0.3 --set size=null`
+    """
+    from vae_sci.config import QualitySettings, changed_settings, room_settings
+    from vae_sci.tiles.quality import explore
+
+    chosen = room_settings(settings, "quality", QualitySettings)
+    table = explore(results, changed_settings(chosen, changed or [], "--set"))
+    print(table.to_string(index=False, na_rep=""))
 
 
 @app.command()

@@ -111,6 +111,62 @@ class TilesSettings(Room):
     split: SplitSettings = Field(SplitSettings(), description="shares of wells per part")
 
 
+Limit = Annotated[float | None, Field(allow_inf_nan=False)]
+
+
+class QualitySettings(Room):
+    """Which fields and cells are dropped; null: a limit that is not asked for."""
+
+    field_cells: Limit = Field(
+        1, description="cells found in a field; fewer: the field is empty and dropped"
+    )
+    field_saturated: Limit = Field(
+        0.01,
+        description="share of a field's pixels at the camera's ceiling, in any channel; "
+        "more: dropped",
+    )
+    field_focus: Limit = Field(
+        0.3,
+        description="sharpness of a field over the median of its plate and channel, in any "
+        "channel; less: dropped",
+    )
+    field_background: Limit = Field(
+        10.0,
+        description="robust standard deviations of a field's background from the median of "
+        "its plate and channel, in any channel; farther: dropped",
+    )
+    noise: Limit = Field(
+        0.6,
+        description="smallest autocorrelation over a tile's channels; less: noise alone, dropped",
+    )
+    saturated: Limit = Field(
+        0.01, description="share of a tile's values at the camera's ceiling; more: dropped"
+    )
+    focus: Limit = Field(
+        0.2, description="sharpness of a tile over the plate's median; less: dropped"
+    )
+    debris_size: Limit = Field(
+        -4.0,
+        description="robust standard deviations of log area from the plate's median; lower: "
+        "debris, dropped",
+    )
+    debris_contrast: Limit = Field(
+        -6.0,
+        description="robust standard deviations of a tile's log contrast from the plate's "
+        "median, in any channel; lower: debris, dropped",
+    )
+    size: Limit = Field(
+        10.0,
+        description="robust standard deviations of log area, of cell or nucleus, from the "
+        "plate's median; farther: dropped",
+    )
+    intensity: Limit = Field(
+        15.0,
+        description="robust standard deviations of a tile's intensity from the plate's "
+        "median, in any channel; farther: dropped",
+    )
+
+
 class DecoderSettings(Room):
     """How the latents reach the image."""
 
@@ -321,6 +377,11 @@ class Settings(Room):
     seed: int = Field(0, ge=0, description="seed of every random choice")
     images: ImagesSettings = Field(ImagesSettings(), description="reading images")
     tiles: TilesSettings = Field(TilesSettings(), description="fields → tiles")
+    quality: QualitySettings = Field(
+        QualitySettings(),
+        description="which fields and cells are dropped; `vae-sci quality RESULTS --set "
+        "NAME=VALUE` tells what a limit would drop",
+    )
     model: ModelSettings = Field(ModelSettings(), description="the autoencoder")
     training: TrainingSettings = Field(TrainingSettings(), description="fitting")
     models: dict[str, VariantSettings] = Field(
@@ -501,6 +562,24 @@ def room_settings(text: str | None, room: str, model: type[M]) -> M:
                 action="correct the JSON",
             ) from None
     return getattr(read_settings(text), room)
+
+
+def changed_settings(base: M, changes: list[str], source: str) -> M:
+    """`base` with some keys changed, each given as `name=value`, the value in YAML.
+
+    Raises `SettingsError` naming `source` for one that does not read so, and as `parse`.
+    """
+    values = base.model_dump(mode="json")
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise SettingsError(
+                required=f"{source} name=value",
+                found=f"'{change}'",
+                action=f"write for example {next(iter(values))}={next(iter(values.values()))}",
+            )
+        values[name.strip()] = yaml.safe_load(value)
+    return parse(type(base), values, source)
 
 
 def read_plates(path: str | Path) -> list[PlateRow]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -200,9 +200,36 @@ FIELDS = Contract(
     key=("well", "site", "channel"),
 )
 
+MEASURED_FIELDS = Contract(
+    "measured/fields/{plate}.parquet",
+    "quality of the fields that could be read, one row per field and channel, raw grey levels",
+    (
+        *_WHERE,
+        Column("channel", "string", "name of the channel"),
+        Column("cells", "Int64", "cells found in the field, before any was dropped"),
+        Column("background", "float64", "10th percentile of grey levels"),
+        Column("saturated", "float64", "share of pixels at the camera's ceiling"),
+        Column("focus", "float64", "sharpness of the square root of what rises above background"),
+        Column(
+            "relative_focus",
+            "float64",
+            "focus over the median of the plate and channel; empty: too few fields",
+            nullable=True,
+        ),
+        Column(
+            "outlier_background",
+            "float64",
+            "background's distance from the median of the plate and channel, robust standard "
+            "deviations; empty: too few fields",
+            nullable=True,
+        ),
+    ),
+    key=("well", "site", "channel"),
+)
+
 TILES = Contract(
     "tiles/{plate}.parquet",
-    "the plate's cells, one row per tile, in the order of the store tiles/{plate}.zarr",
+    "the plate's cells that were kept, one row per tile, in the order of tiles/{plate}.zarr",
     (
         Column("cell_id", "string", "plate/well/site/label: unique over the whole screen"),
         *_WHERE,
@@ -224,9 +251,46 @@ TILES = Contract(
         Column("focus", "float64", "sharpness of the tile, as for fields, first channel"),
         Column("intensity_", "float64", "mean grey level of a channel in the tile", family=True),
         Column("spread_", "float64", "standard deviation of grey levels in the tile", family=True),
+        Column(
+            "relative_",
+            "float64",
+            "focus over the plate's median; empty: too few cells on the plate",
+            nullable=True,
+            family=True,
+        ),
+        Column(
+            "outlier_",
+            "float64",
+            "distance from the plate's median, robust standard deviations: of log area and "
+            "nucleus_area, of each channel's intensity and of its log contrast (spread); empty: "
+            "not known, or too few cells on the plate",
+            nullable=True,
+            family=True,
+        ),
         Column("store_digest", "string", "digest of the store's contents"),
     ),
     key=("cell_id",),
+)
+
+MEASURED_CELLS = replace(
+    TILES,
+    path="measured/cells/{plate}.parquet",
+    meaning="all cells of the plate that were cut out, one row per tile of tiles/{plate}.zarr",
+)
+
+DROPPED = Contract(
+    "dropped/{plate}.csv",
+    "fields and cells that were dropped by the limits of `quality`, and why",
+    (
+        *_WHERE,
+        Column("unit", "string", "field or cell"),
+        Column("cell_id", "string", "as in measured/cells; empty: a field", nullable=True),
+        Column("reason", "string", "why, in words; the first limit that was passed"),
+        Column("limit", "string", "name of the limit in `quality`"),
+        Column("at", "float64", "the limit"),
+        Column("found", "float64", "what was measured"),
+    ),
+    key=("unit", "well", "site", "cell_id"),
 )
 
 HISTORY = Contract(
@@ -552,6 +616,9 @@ COMPARISON = Contract(
 
 CONTRACTS = (
     FIELDS,
+    MEASURED_FIELDS,
+    MEASURED_CELLS,
+    DROPPED,
     TILES,
     HISTORY,
     EMBEDDINGS,

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
+from vae_sci.config import ImagesSettings, PlateRow, QualitySettings, TilesSettings
 from vae_sci.images.index import index_plate
 from vae_sci.simulate.recipe import read_recipe
 from vae_sci.simulate.screen import simulate_plate
 from vae_sci.tiles.make import make_tiles
+from vae_sci.tiles.quality import select_cells
 
 CHANNELS = ImagesSettings(channels={"1": "nucleus", "2": "mitochondria", "3": "fibres"})
+NO_LIMITS = QualitySettings(**dict.fromkeys(QualitySettings.model_fields))
 SIZE = 64
 
 
@@ -35,10 +37,11 @@ def plate(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlateRow, Path]:
 
 @pytest.fixture(scope="session")
 def made(plate: tuple[PlateRow, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results folder of that plate: index, store, table and ledger."""
+    """The results folder of that plate: index, store, table of all cells and ledger."""
     row, _ = plate
     results = tmp_path_factory.mktemp("results")
     fields = results / "images" / "tiny1.parquet"
     index_plate(row, CHANNELS, fields)
     make_tiles(row, fields, TilesSettings(size=SIZE), CHANNELS, 0, results)
+    select_cells(results, "tiny1", NO_LIMITS)
     return results

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings, TilesSettings
-from vae_sci.contracts import FIELDS, TILES
+from vae_sci.contracts import FIELDS, MEASURED_CELLS, TILES
 from vae_sci.errors import InputError, SettingsError
 from vae_sci.images.index import index_plate
 from vae_sci.tiles.crop import CELL, NEIGHBOUR, tile_pixels
@@ -87,10 +87,13 @@ def test_ledger_balances_to_the_table(made: Path, table: pd.DataFrame) -> None:
     ledger = json.loads((made / "ledger" / "tiny1.json").read_text())
     for step in ledger["steps"]:
         assert step["found"] == step["kept"] + sum(step["dropped"].values())
-    assert [s["step"] for s in ledger["steps"]] == ["fields", "nuclei", "cells"]
+    assert [s["step"] for s in ledger["steps"]] == [
+        *("fields", "nuclei", "cells"),
+        *("quality of fields", "quality of cells"),
+    ]
     assert ledger["steps"][1]["kept"] == ledger["steps"][2]["found"]
     assert ledger["steps"][-1]["kept"] == len(table)
-    assert ledger["steps"][-1]["dropped"]["cut at border"] > 0
+    assert ledger["steps"][2]["dropped"]["cut at border"] > 0
 
 
 def small(made: Path, to: Path, wells: int = 2) -> Path:
@@ -125,7 +128,7 @@ def test_size_in_um_and_larger_tiles_leave_the_field(
     assert about["size"] == 200  # 0.5 µm a pixel
     assert about["neighbours"] == "mask"
     assert done == [(1, 1)]
-    steps = json.loads((tmp_path / "ledger" / "tiny1.json").read_text())["steps"]
+    steps = json.loads((tmp_path / "measured" / "ledger" / "tiny1.json").read_text())["steps"]
     assert steps[-1]["dropped"]["tile leaves the field"] > 0
 
 
@@ -162,7 +165,7 @@ def test_a_field_without_cells_is_no_error(
 ) -> None:
     row, fields = noise_plate(tmp_path, plate[1] / "images")
     make_tiles(row, fields, TilesSettings(), CHANNELS, 0, tmp_path)
-    table = TILES.read(tmp_path / "tiles" / "n.parquet")
+    table = MEASURED_CELLS.read(tmp_path / "measured" / "cells" / "n.parquet")
     assert set(table["well"]) == {"B02"}
     assert not [str(w.message) for w in recwarn if "vae_sci" in str(w.filename)]
 
@@ -181,7 +184,7 @@ def test_unusable_fields_are_dropped_and_counted(
     index.loc[index["well"] == index["well"].iloc[0], "verdict"] = "empty"
     index.to_parquet(tmp_path / "fields.parquet")
     make_tiles(plate[0], tmp_path / "fields.parquet", TilesSettings(), CHANNELS, 0, tmp_path)
-    steps = json.loads((tmp_path / "ledger" / "tiny1.json").read_text())["steps"]
+    steps = json.loads((tmp_path / "measured" / "ledger" / "tiny1.json").read_text())["steps"]
     assert steps[0] == {
         "step": "fields",
         "unit": "field",

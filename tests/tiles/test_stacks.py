@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
-from vae_sci.contracts import TILES
+from vae_sci.contracts import MEASURED_CELLS
 from vae_sci.errors import InputError
 from vae_sci.tiles import stacks
 from vae_sci.tiles.make import make_tiles
@@ -53,7 +53,7 @@ def make(row: PlateRow, out: Path, **changes: Any) -> tuple[pd.DataFrame, Any]:
     settings = SETTINGS.model_copy(update=changes)
     make_tiles(row, out / "none.parquet", settings, NAMES, 0, out)
     tiles: Any = open_store(out / "tiles" / "p1.zarr")["tiles"]
-    return TILES.read(out / "tiles" / "p1.parquet"), tiles[:]
+    return MEASURED_CELLS.read(out / "measured" / "cells" / "p1.parquet"), tiles[:]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -100,7 +100,7 @@ def test_columns_are_renamed_and_carried_and_never_overwrite_ours(tmp_path: Path
     assert list(table["y0"]) == [102, 202]
     assert list(table["focus_score"]) == [1.5, 2]
     assert "stack" not in table
-    ledger = json.loads((tmp_path / "out" / "ledger" / "p1.json").read_text())
+    ledger = json.loads((tmp_path / "out" / "measured" / "ledger" / "p1.json").read_text())
     assert ledger["steps"] == [
         {"step": "cells", "unit": "cell", "found": 2, "kept": 2, "dropped": {}}
     ]
@@ -173,7 +173,7 @@ def test_all_cells_of_bbbc021(real_data: Callable[[str], Path], tmp_path: Path) 
             },
         )
         make_tiles(row, tmp_path, TilesSettings(), NAMES, 0, tmp_path)
-        table = TILES.read(tmp_path / "tiles" / f"{plate}.parquet")
+        table = MEASURED_CELLS.read(tmp_path / "measured" / "cells" / f"{plate}.parquet")
         store = open_store(tmp_path / "tiles" / f"{plate}.zarr")
         tiles: Any = store["tiles"]
         assert tiles.shape == (len(table), 3, 64, 64)

@@ -21,6 +21,7 @@ from vae_sci.config import (
     LikelihoodSettings,
     ModelSettings,
     PlateRow,
+    QualitySettings,
     TilesSettings,
     TrainingSettings,
 )
@@ -29,6 +30,7 @@ from vae_sci.errors import TrainingError
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.decoder import Decoded, Decoder
 from vae_sci.tiles.make import make_tiles
+from vae_sci.tiles.quality import select_cells
 from vae_sci.training.loop import SKIPS_ALLOWED, EpochWatch, train
 from vae_sci.training.stream import open_stream
 
@@ -60,6 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plate = PlateRow(plate="P", kind="tiles", table=str(folder / "tiles.csv"))
     results = folder / "results"
     make_tiles(plate, folder / "fields", TilesSettings(size=SIZE), ImagesSettings(), 0, results)
+    select_cells(results, "P", QualitySettings(**dict.fromkeys(QualitySettings.model_fields)))
     path = results / TILES.path.format(plate="P")
     TILES.write(TILES.read(path).assign(split="train"), path)
     return results

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter, laplace
 
 # 2ⁿ−1, and for cameras of 10, 12 or 14 bits also in the upper bits of 16, as in BBBC021 (65520)
 _CEILINGS = {2**n - 1 for n in range(8, 17)} | {(2**n - 1) << (16 - n) for n in (10, 12, 14)}
+ENOUGH = 10  # fields or cells of a plate, to tell what is unusual on it
 
 
 def camera_ceiling(highest: int) -> int | None:
@@ -15,12 +16,63 @@ def camera_ceiling(highest: int) -> int | None:
     return int(highest) if int(highest) in _CEILINGS else None
 
 
-def focus(images: NDArray[np.integer]) -> NDArray[np.float64]:
+def focus(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
     """Sharpness (N,) of images (N, H, W): var(Laplacian) / var, smoothed by 1 pixel; flat: 0."""
     smooth = gaussian_filter(images.astype(np.float32), (0, 1, 1), truncate=3)
     power = smooth.var(axis=(1, 2), dtype=np.float64)
     edges = laplace(smooth, axes=(1, 2)).var(axis=(1, 2), dtype=np.float64)
     return np.divide(edges, power, out=np.zeros_like(power), where=power > 1e-6)
+
+
+def measure_field(field: NDArray[np.integer]) -> list[dict[str, float]]:
+    """background (10th percentile), saturated and focus of each channel of a field (C, H, W).
+
+    Sharpness is that of the square root of what rises above the background: a few bright pieces
+    of debris, which are smooth, would else speak for the whole field.
+    """
+    measures = []
+    for plane in field:
+        counts = np.bincount(plane.ravel())
+        ceiling = camera_ceiling(len(counts) - 1)
+        background = float(np.searchsorted(np.cumsum(counts), 0.1 * plane.size))
+        above = np.sqrt(np.maximum(plane.astype(np.float32) - background, 0))
+        measures.append(
+            {
+                "background": background,
+                "saturated": counts[ceiling] / plane.size if ceiling is not None else 0.0,
+                "focus": float(focus(above[None])[0]),
+            }
+        )
+    return measures
+
+
+def outliers(
+    values: NDArray[np.floating], least: float, typical: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Distance of values (N,) from their median, in robust standard deviations (1.4826 · MAD).
+
+    least : a smaller standard deviation counts as this one, so that what is alike to the last
+        digit has no outliers.
+    typical : which values (N,) give median and deviation; all if left out.
+    NaN for NaN, and for all where fewer than `ENOUGH` of the typical are known.
+    """
+    known = np.isfinite(values) & (True if typical is None else typical)
+    if known.sum() < ENOUGH:
+        return np.full(len(values), np.nan)
+    away = values - np.median(values[known])
+    return away / max(1.4826 * float(np.median(np.abs(away[known]))), least)
+
+
+def relative(
+    values: NDArray[np.floating], typical: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Values (N,) over their median; NaN where fewer than `ENOUGH`, or where the median is 0.
+
+    typical : as for `outliers`.
+    """
+    known = values if typical is None else values[typical]
+    middle = np.median(known) if len(known) >= ENOUGH else 0.0
+    return values / middle if middle > 0 else np.full(len(values), np.nan)
 
 
 def autocorrelation(tiles: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,36 @@ class Ledger:
         self.plate, self.kind = plate, kind
         self.steps: list[dict[str, Any]] = []
 
+    @classmethod
+    def read(cls, path: str | Path) -> Ledger:
+        """A ledger that `write` has written, to go on with.
+
+        Raises `ContractError` where it is missing or damaged.
+        """
+        try:
+            written = json.loads(Path(path).read_text())
+            ledger = cls(written["plate"], written["kind"])
+            ledger.steps = written["steps"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ContractError(
+                required="the ledger of the cells that were cut out",
+                found=f"{path} cannot be read: {error}",
+                action="tile the plate again",
+            ) from None
+        return ledger
+
     def add(
         self, step: str, unit: str, *, found: int, kept: int, dropped: dict[str, int] | None = None
     ) -> None:
         """Record a step that counts `unit`; `dropped`: reason → number.
 
-        Raises `ContractError` unless found = kept + dropped, and, where the step before counted
-        the same unit, unless `found` is what that step kept.
+        Raises `ContractError` unless found = kept + dropped, and, where an earlier step counted
+        the same unit, unless `found` is what the last such step kept.
         """
         dropped = dict(sorted((dropped or {}).items()))
         self._balance(found == kept + sum(dropped.values()), f"{step}: {found=} {kept=} {dropped=}")
-        if self.steps and self.steps[-1]["unit"] == unit:
-            before = self.steps[-1]
+        before = next((s for s in reversed(self.steps) if s["unit"] == unit), None)
+        if before is not None:
             self._balance(
                 found == before["kept"], f"{step}: {found=} after {before['kept']} were kept"
             )

@@ -1,4 +1,4 @@
-"""One plate → its store of tiles, its table of cells and its ledger."""
+"""One plate → its store of tiles, and the measures by which cells are kept or dropped."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from vae_sci import algorithms
 from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings, TilesSettings
-from vae_sci.contracts import FIELDS, TILES
+from vae_sci.contracts import FIELDS, MEASURED_CELLS, MEASURED_FIELDS
 from vae_sci.errors import InputError, SettingsError
-from vae_sci.images.quality import camera_ceiling
+from vae_sci.images.quality import camera_ceiling, measure_field
 from vae_sci.images.read import read_field
 from vae_sci.tiles.crop import corners, crop, crop_masks, tile_pixels, tile_quality
 from vae_sci.tiles.ledger import Ledger
+from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
 from vae_sci.tiles.segment import Segmentation, segment
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
@@ -36,7 +37,10 @@ def make_tiles(
     results: Path,
     progress: Progress = None,
 ) -> None:
-    """Write `tiles/{plate}.zarr`, `ledger/{plate}.json` and, last, `tiles/{plate}.parquet`.
+    """Write `tiles/{plate}.zarr` and, under `measured/`, its tables of fields and of all cells.
+
+    `measured/ledger/{plate}.json` tells of what was dropped on the way, and comes first. Which
+    cells are kept for what follows, `select_cells` decides by these measures.
 
     fields : the plate's table of fields (`images.index_plate`); not read for kind `tiles`.
     results : the folder of results. progress : called with (fields or stacks done, all).
@@ -52,15 +56,20 @@ def make_tiles(
         "algorithm": algorithms.TILES,
     }
     path = results / "tiles" / f"{row.plate}.zarr"
-    table, digest = make(row, Path(fields), settings, images, path, about, ledger, progress)
+    table, measured, digest = make(
+        row, Path(fields), settings, images, path, about, ledger, progress
+    )
     table["batch"] = row.batch
     table["tile"] = np.arange(len(table))
     table["store_digest"] = digest
     wells = table["well"].astype(str)
     parts = split_wells(Counter(wells), row.plate, seed, settings.split)
     table["split"] = wells.map(parts)
-    ledger.write(results / "ledger" / f"{row.plate}.json", rows=len(table))
-    TILES.write(table, results / "tiles" / f"{row.plate}.parquet")
+    ledger.write(results / "measured" / "ledger" / f"{row.plate}.json", rows=len(table))
+    MEASURED_FIELDS.write(measured, results / MEASURED_FIELDS.path.format(plate=row.plate))
+    MEASURED_CELLS.write(
+        cells_against_plate(table), results / MEASURED_CELLS.path.format(plate=row.plate)
+    )
 
 
 def _from_fields(
@@ -72,8 +81,9 @@ def _from_fields(
     about: dict[str, Any],
     ledger: Ledger,
     progress: Progress,
-) -> tuple[pd.DataFrame, str]:
-    """The plate's cells, found in its fields. Returns the table and the store's digest."""
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The plate's cells, found in its fields. Returns their table, that of the fields' quality and
+    the store's digest."""
     index = FIELDS.read(fields)
     everything = [
         (str(rows["well"].iloc[0]), str(rows["site"].iloc[0]), rows)
@@ -91,7 +101,7 @@ def _from_fields(
     find = _Finder(settings.segmentation, channels, pixel)
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
-    tables = []
+    tables, measured = [], []
     with write_store(
         path,
         channels=channels,
@@ -104,6 +114,12 @@ def _from_fields(
         for done, (well, site, rows) in enumerate(good, start=1):
             field = read_field(rows)
             found = find(field)
+            where = {"plate": row.plate, "well": well, "site": site}
+            measured.append(
+                pd.DataFrame(measure_field(field)).assign(
+                    **where, channel=channels, cells=found.n_cells
+                )
+            )
             n_nuclei, n_cells = n_nuclei + found.found, n_cells + found.n_cells
             nuclei.update(found.dropped)
             cells, dropped = measure(found, size)
@@ -115,7 +131,7 @@ def _from_fields(
             )
             ceilings = [camera_ceiling(plane.max()) for plane in field]
             cells = pd.concat([cells, tile_quality(tiles, channels, ceilings)], axis=1)
-            cells["plate"], cells["well"], cells["site"] = row.plate, well, site
+            cells = cells.assign(**where)
             cells["cell_id"] = [f"{row.plate}/{well}/{site}/{n}" for n in cells.pop("label")]
             tables.append(cells)
             if progress is not None:
@@ -131,7 +147,7 @@ def _from_fields(
                 "check tiles: segmentation (nucleus_channel, nucleus_diameter_um) and tiles: size "
                 "against one image",
             )
-    return table, writer.digest
+    return table, fields_against_plate(pd.concat(measured, ignore_index=True)), writer.digest
 
 
 class _Finder:
@@ -228,8 +244,9 @@ def _from_stacks(
     about: dict[str, Any],
     ledger: Ledger,
     progress: Progress,
-) -> tuple[pd.DataFrame, str]:
-    """The plate's cells, taken from its stacks. Returns the table and the store's digest."""
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The plate's cells, taken from its stacks. Returns their table, one of no field and the
+    store's digest."""
     if settings.neighbours == "mask":
         raise InputError(
             required="masks of cells, since tiles: neighbours is mask",
@@ -279,7 +296,8 @@ def _from_stacks(
                 progress(done, len(stacks))
     ledger.add("cells", "cell", found=len(table), kept=sum(len(q) for q in quality))
     table = table.drop(columns=["stack", "index"]).reset_index(drop=True)
-    return pd.concat([table, pd.concat(quality, ignore_index=True)], axis=1), writer.digest
+    table = pd.concat([table, pd.concat(quality, ignore_index=True)], axis=1)
+    return table, pd.DataFrame(columns=[c.name for c in MEASURED_FIELDS.columns]), writer.digest
 
 
 def _no_cells(row: PlateRow, found: str, action: str) -> InputError:

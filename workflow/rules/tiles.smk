@@ -1,12 +1,13 @@
 rule tiles:
-    """Cut a plate's cells into tiles of raw counts; table, ledger and split by well."""
+    """Cut a plate's cells into tiles of raw counts; split by well; measure their quality."""
     input:
         inputs_of,
         fields=f"{RESULTS}/images/{{plate}}.parquet",
     output:
-        table=f"{RESULTS}/tiles/{{plate}}.parquet",
         store=directory(f"{RESULTS}/tiles/{{plate}}.zarr"),
-        ledger=f"{RESULTS}/ledger/{{plate}}.json",
+        fields=f"{RESULTS}/measured/fields/{{plate}}.parquet",
+        cells=f"{RESULTS}/measured/cells/{{plate}}.parquet",
+        ledger=f"{RESULTS}/measured/ledger/{{plate}}.json",
     log:
         f"{RESULTS}/logs/tiles/{{plate}}.log",
     benchmark:
@@ -30,3 +31,32 @@ rule tiles:
         "vae-sci tiles --plate {wildcards.plate} --plates {params.plates:q} "
         "--results {params.results:q} --settings {params.settings:q} --images {params.images:q} "
         "--seed {params.seed} > {log:q} 2>&1"
+
+
+rule select:
+    """Keep or drop fields and cells by the limits of `quality`; tiles are not made anew."""
+    input:
+        fields=f"{RESULTS}/measured/fields/{{plate}}.parquet",
+        cells=f"{RESULTS}/measured/cells/{{plate}}.parquet",
+        ledger=f"{RESULTS}/measured/ledger/{{plate}}.json",
+    output:
+        table=f"{RESULTS}/tiles/{{plate}}.parquet",
+        dropped=f"{RESULTS}/dropped/{{plate}}.csv",
+        ledger=f"{RESULTS}/ledger/{{plate}}.json",
+    log:
+        f"{RESULTS}/logs/select/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/select/{{plate}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        version=algorithms.SELECT,
+        settings=room("quality"),
+        results=results_folder,
+    shell:
+        "vae-sci select --plate {wildcards.plate} --results {params.results:q} "
+        "--settings {params.settings:q} > {log:q} 2>&1"
