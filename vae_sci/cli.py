@@ -272,6 +272,18 @@ def quality(
 
 
 @app.command()
+def draw_quality(plate: Plate, results: Results = DEFAULT_RESULTS) -> None:
+    """Draw where on a plate quality is poor, and examples of what was dropped, with the reason.
+
+    Example: `vae-sci draw-quality --plate P1` writes `results/figures/quality/P1.png` and
+    `results/figures/dropped/P1.png`.
+    """
+    from vae_sci.report.quality import draw_quality as draw
+
+    draw(results, plate)
+
+
+@app.command()
 def train(
     plates: Plates = DEFAULT_PLATES,
     results: Results = DEFAULT_RESULTS,

@@ -21,6 +21,8 @@ from vae_sci.contracts import DROPPED, MEASURED_CELLS, MEASURED_FIELDS, TILES
 from vae_sci.errors import ContractError, InputError
 from vae_sci.images.index import index_plate
 from vae_sci.images.quality import outliers, relative
+from vae_sci.report import style
+from vae_sci.report.quality import draw_quality
 from vae_sci.simulate.recipe import read_recipe
 from vae_sci.simulate.screen import simulate_plate
 from vae_sci.tiles.make import make_tiles
@@ -216,6 +218,18 @@ def test_limits_off_keep_all_and_limits_that_leave_nothing_are_refused(
     with pytest.raises(InputError, match="none kept"):
         select_cells(tmp_path, PLATE, QualitySettings(noise=2))
     assert len(TILES.read(tmp_path / "tiles" / f"{PLATE}.parquet")) == len(kept)
+
+
+def test_the_page_shows_a_map_a_measure_and_a_row_a_reason(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "DPI", 80)  # for speed
+    paths = draw_quality(planted.results, PLATE)
+    words = {path.parent.name: path.read_text() for path in paths if path.suffix == ".svg"}
+    _, cells = planted.dropped()
+    for reason, count in cells["reason"].value_counts().items():
+        assert f"{reason}: {count}" in words["dropped"]
+        assert f"{count} cells: {reason}" in words["quality"].replace("\n", " ")
 
 
 def test_results_without_tiles_are_named(tmp_path: Path) -> None:

@@ -55,3 +55,43 @@ rule figures:
     shell:
         "vae-sci figures --model {wildcards.model} --results {params.results:q} "
         "--settings {params.settings:q} --seed {params.seed} > {log:q} 2>&1"
+
+
+rule draw_quality:
+    """Draw a plate's quality over its wells, and examples of what was dropped."""
+    input:
+        fields=f"{RESULTS}/measured/fields/{{plate}}.parquet",
+        cells=f"{RESULTS}/measured/cells/{{plate}}.parquet",
+        dropped=f"{RESULTS}/dropped/{{plate}}.csv",
+        store=f"{RESULTS}/tiles/{{plate}}.zarr",
+    output:
+        [
+            report(
+                f"{RESULTS}/figures/{figure}/{{plate}}.png",
+                caption="../report/quality.rst",
+                category="Quality",
+                labels={"plate": "{plate}", "figure": figure},
+            )
+            for figure in ("quality", "dropped")
+        ],
+        expand(
+            f"{RESULTS}/figures/{{figure}}/{{plate}}.svg",
+            figure=("quality", "dropped"),
+            allow_missing=True,
+        ),
+    log:
+        f"{RESULTS}/logs/draw_quality/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/draw_quality/{{plate}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        version=algorithms.FIGURES,
+        results=results_folder,
+    shell:
+        "vae-sci draw-quality --plate {wildcards.plate} --results {params.results:q} "
+        "> {log:q} 2>&1"
