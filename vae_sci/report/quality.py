@@ -69,8 +69,8 @@ def quality(
         axis.set_visible(False)
     for axis, (title, values) in zip(axes, maps.items(), strict=False):
         _plate_map(axis, title, values, rows_, columns)
-    reasons = dropped.groupby(["unit", "reason"]).size()
-    told = "; ".join(f"{count} {unit}s: {why}" for (unit, why), count in reasons.items())
+    reasons = dropped.groupby(["unit", "reason"]).size().reset_index(name="n")
+    told = "; ".join(f"{r.n} {r.unit}s: {r.reason}" for r in reasons.itertuples())
     return finish(
         figure,
         f"Quality over plate {plate}",
@@ -112,9 +112,10 @@ def examples(
     chosen: dict[str, pd.Series] = {
         f"kept: {len(kept):,}": kept.iloc[images.spread(len(kept), _EXAMPLES)]
     }
-    for (reason, limit, at), rows in bad.groupby(["reason", "limit", "at"], sort=False):
+    for reason, rows in bad.groupby("reason", sort=False):
         rows = rows.sort_values("found", kind="stable")
-        label = f"{reason}: {len(rows):,}\n(quality: {limit}: {number(float(at))})"
+        limit = f"{rows['limit'].iloc[0]}: {number(rows['at'].iloc[0])}"
+        label = f"{reason}: {len(rows):,}\n(quality: {limit})"
         chosen[label] = rows["cell_id"].iloc[images.spread(len(rows), _EXAMPLES)]
     pixels = images.read_tiles(results, pd.concat(list(chosen.values())), cells)
     contrast = images.limits(pixels[: len(next(iter(chosen.values())))])
