@@ -204,7 +204,7 @@ def test_a_broken_field_is_a_ledger_entry_where_the_settings_say_so(plate: Path,
     assert done.returncode == 0, done.stderr
     assert "B03" in done.stderr
     assert tiles(plate, images=DROP).returncode == 0
-    steps = json.loads((plate / "results" / "ledger" / "P.json").read_text())["steps"]
+    steps = json.loads((plate / "results" / "measured" / "ledger" / "P.json").read_text())["steps"]
     assert steps[0] == {
         "step": "fields",
         "unit": "field",
