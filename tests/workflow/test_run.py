@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
 AFTER_PHENOTYPES = {"morph", "compare", "figures"}
 AFTER_TILES = {"train", "embed", "generate", "diagnose", "phenotypes", *AFTER_PHENOTYPES}
+AFTER_SELECT = {"draw_quality", *AFTER_TILES}
 
 
 def snakemake(
@@ -139,8 +140,8 @@ def test_a_second_run_does_nothing(tiny_project: Path):
         ("phenotypes={resolution: 0.5}", {"phenotypes", *AFTER_PHENOTYPES}),
         ("report={gallery_cells: 6}", {"figures"}),
         ("training={learning_rate: 0.0005}", AFTER_TILES),
-        ("quality={focus: 0.3}", AFTER_TILES),
-        ("tiles={neighbours: mask}", {"tiles", *AFTER_TILES}),
+        ("quality={focus: 0.3}", {"select", *AFTER_SELECT}),
+        ("tiles={neighbours: mask}", {"tiles", "select", *AFTER_SELECT}),
     ],
 )
 def test_a_changed_setting_reruns_what_depends_on_it(
@@ -152,9 +153,9 @@ def test_a_changed_setting_reruns_what_depends_on_it(
 @pytest.mark.parametrize(
     ("room", "rules"),
     [
-        ("FIGURES", {"compare", "figures"}),
+        ("FIGURES", {"compare", "draw_quality", "figures"}),
         ("EMBED", {"embed", "phenotypes", *AFTER_PHENOTYPES}),
-        ("INDEX", {"index", "tiles", *AFTER_TILES}),
+        ("INDEX", {"index", "tiles", "select", *AFTER_SELECT}),
     ],
 )
 def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(
@@ -164,7 +165,9 @@ def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(
     (tmp_path / "sitecustomize.py").write_text(
         f"import vae_sci.algorithms\nvae_sci.algorithms.{room} += 1000\n"
     )
-    done = snakemake(tiny_project, "-n", "--configfile", "tiny.yaml", PYTHONPATH=str(tmp_path))
+    done = snakemake(
+        tiny_project, "-n", "--configfile", "tiny.yaml", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert rules_in(done) == rules
 
@@ -232,7 +235,7 @@ def test_a_raw_image_with_other_content_reruns_its_plate(own_images: Path):
     before, stat = image.read_bytes(), image.stat()
     try:
         image.write_bytes(before[:-1] + b"x")
-        assert planned(own_images) == {"index": {"tiny2"}, "tiles": {"tiny2"}}
+        assert planned(own_images) == {rule: {"tiny2"} for rule in ("index", "tiles", "select")}
     finally:
         image.write_bytes(before)
         os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -244,7 +247,7 @@ def test_an_image_that_comes_or_goes_reruns_its_plate(own_images: Path):
     away = own_images / "away.tif"
     image.rename(away)
     try:
-        assert planned(own_images) == {"index": {"tiny1"}, "tiles": {"tiny1"}}
+        assert planned(own_images) == {rule: {"tiny1"} for rule in ("index", "tiles", "select")}
     finally:
         away.rename(image)
 
