@@ -153,7 +153,7 @@ class QualitySettings(Room):
     debris_contrast: Limit = Field(
         -6.0,
         description="robust standard deviations of a tile's log contrast from the plate's "
-        "median, in any channel; lower: debris, dropped",
+        "median, in every channel; lower: debris, dropped",
     )
     size: Limit = Field(
         10.0,

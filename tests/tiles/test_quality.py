@@ -26,7 +26,7 @@ from vae_sci.report.quality import draw_quality
 from vae_sci.simulate.recipe import read_recipe
 from vae_sci.simulate.screen import simulate_plate
 from vae_sci.tiles.make import make_tiles
-from vae_sci.tiles.quality import explore, select_cells
+from vae_sci.tiles.quality import cells_against_plate, explore, judge, select_cells
 
 CHANNELS = ImagesSettings(channels={"1": "nucleus", "2": "mitochondria", "3": "fibres"})
 ROOT = Path(__file__).parents[2]
@@ -247,6 +247,21 @@ def test_outliers_are_robust_standard_deviations() -> None:
     np.testing.assert_array_equal(outliers(np.full(30, 7.0), 0.01), 0)
     typical = np.arange(20_000) >= 2000
     assert relative(values, typical)[5000:].mean() == pytest.approx(1, abs=0.01)
+
+
+def test_dim_in_one_channel_is_a_phenotype_and_dim_in_all_is_debris() -> None:
+    rng = np.random.default_rng(0)
+    n, channels = 60, ("nucleus", "mitochondria", "fibres")
+    spreads = {f"spread_{name}": np.exp(rng.normal(5, 0.1, n)) for name in channels}
+    cells = pd.DataFrame({"cell_id": [f"P/A01/1/{k}" for k in range(n)], **spreads})
+    cells = cells.assign(plate="P", well="A01", site="1", autocorrelation=0.9, focus=0.1)
+    cells = cells.assign(area=900.0, nucleus_area=200.0, saturated=0.0)
+    cells = cells.assign(**{f"intensity_{name}": 300.0 for name in channels})
+    cells.loc[0, list(spreads)] /= 10
+    for k, name in enumerate(spreads, start=1):
+        cells.loc[k, name] /= 10
+    _, dropped = judge(pd.DataFrame(), cells_against_plate(cells), QualitySettings())
+    assert dropped[["cell_id", "reason"]].to_numpy().tolist() == [["P/A01/1/0", "debris, dim"]]
 
 
 @pytest.mark.realdata

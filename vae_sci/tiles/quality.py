@@ -28,6 +28,7 @@ class Limit:
 
     columns : measures, by name or, ending in _, by what their names begin with.
     drops : what lies below, above, or on either side farther away than the limit.
+    every : whether all of the measures must have passed the limit, not any one.
     """
 
     name: str
@@ -35,9 +36,11 @@ class Limit:
     reason: str
     columns: tuple[str, ...]
     drops: Literal["below", "above", "beyond"]
+    every: bool = False
 
     def worst(self, measures: pd.DataFrame) -> pd.Series:
-        """The measure nearest to being dropped, per row; NaN: not known."""
+        """The measure that decides, per row: of several the worst, or the best where every one
+        must have passed; NaN: not known."""
         names = [
             name
             for name in measures.columns
@@ -45,9 +48,10 @@ class Limit:
             or name.startswith(tuple(c for c in self.columns if c[-1] == "_"))
         ]
         values = measures[names].astype("float64")
-        if self.drops == "below":
-            return values.min(axis=1)
-        return (values.abs() if self.drops == "beyond" else values).max(axis=1)
+        if self.drops == "beyond":
+            values = values.abs()
+        lowest = (self.drops == "below") != self.every
+        return values.min(axis=1) if lowest else values.max(axis=1)
 
     def dropped(self, worst: pd.Series, at: float | None) -> pd.Series:
         """Whether a row is dropped; what is not known never is."""
@@ -66,7 +70,8 @@ LIMITS = (
     Limit("saturated", "cell", "saturated", ("saturated",), "above"),
     Limit("focus", "cell", "out of focus", ("relative_focus",), "below"),
     Limit("debris_size", "cell", "debris, small", ("outlier_area",), "below"),
-    Limit("debris_contrast", "cell", "debris, dim", ("outlier_contrast_",), "below"),
+    # A treatment may dim one channel: what is dim in every one is no cell.
+    Limit("debris_contrast", "cell", "debris, dim", ("outlier_contrast_",), "below", every=True),
     Limit("size", "cell", "unusual size", ("outlier_area", "outlier_nucleus_area"), "beyond"),
     Limit("intensity", "cell", "unusual intensity", ("outlier_intensity_",), "beyond"),
 )
