@@ -40,7 +40,7 @@ from budget import train_for
 from numpy.typing import NDArray
 
 from vae_sci.config import ImagesSettings, ModelSettings, PlateRow, TilesSettings, TrainingSettings
-from vae_sci.contracts import TILES
+from vae_sci.contracts import MEASURED_CELLS, TILES
 from vae_sci.diagnostics.sharpness import (
     BAND,
     CLEAN,
@@ -195,11 +195,11 @@ def prepare(data: Path, results: Path) -> Tiles:
     plate = PlateRow(plate=PLATE, kind="tiles", table=str(stacks / "tiles.csv"))
     settings = TilesSettings(size=SIZE)
     make_tiles(plate, results / "fields", settings, ImagesSettings(), 0, results)
-    path = results / TILES.path.format(plate=PLATE)
-    table = TILES.read(path)
-    # Wells are split by chance; here the number of the field decides.
+    # Every tile counts, whatever its quality: noise is what is asked about. And wells are split by
+    # chance; here the number of the field decides.
+    table = MEASURED_CELLS.read(results / MEASURED_CELLS.path.format(plate=PLATE))
     table["split"] = table["part"]
-    TILES.write(table, path)
+    TILES.write(table, results / TILES.path.format(plate=PLATE))
     store = store_array(results / "tiles" / f"{PLATE}.zarr")
     return Tiles(table, read_rows(store, np.arange(len(table))), np.concatenate(clean))
 
