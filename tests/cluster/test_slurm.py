@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 12
 RULES = {
     *("simulate", "index", "tiles", "train", "embed", "generate"),
-    *("phenotypes", "morph", "diagnose", "compare", "figures"),
+    *("phenotypes", "morph", "diagnose", "compare", "figures", "select", "draw_quality"),
 }
 
 
@@ -44,7 +44,8 @@ def submitted() -> list[dict[str, str]]:
     jobs = []
     for line in ask("scontrol", "show", "job", "--oneliner").splitlines():
         job = dict(re.findall(r"(\w+)=(\S*)", line))
-        jobs.append(job | {"rule": job["Comment"].split("_")[1]})
+        rule, _, _ = job["Comment"].removeprefix("rule_").partition("_wildcards_")
+        jobs.append(job | {"rule": rule})
     return jobs
 
 
