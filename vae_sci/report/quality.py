@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from vae_sci.contracts import DROPPED, MEASURED_CELLS, MEASURED_FIELDS
 from vae_sci.report import images
@@ -69,13 +70,15 @@ def quality(
         axis.set_visible(False)
     for axis, (title, values) in zip(axes, maps.items(), strict=False):
         _plate_map(axis, title, values, rows_, columns)
-    reasons = dropped.groupby(["unit", "reason"]).size().reset_index(name="n")
-    told = "; ".join(f"{r.n} {r.unit}s: {r.reason}" for r in reasons.itertuples())
+    told = [f"{len(cells):,} cells cut out, {int(gone.sum()):,} dropped."]
+    for unit, rows in dropped.groupby("unit"):
+        reasons = rows["reason"].value_counts()
+        listed = "; ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+        told.append(f"{str(unit).title()}s dropped: {listed}.")
     return finish(
         figure,
-        f"Quality over plate {plate}",
-        f"{len(cells):,} cells cut out, {int(gone.sum()):,} dropped. {told or 'Nothing dropped'}. "
-        "White: no field, or not known. Measures are of raw grey levels.",
+        f"Quality over the wells of {plate}",
+        " ".join(told) + " White: no field, or not known. Measures are of raw grey levels.",
     )
 
 
@@ -90,14 +93,21 @@ def _plate_map(
         low, high = 0.0, 1.0
     elif title.startswith("sharpness"):
         low, high = 0.0, 2.0  # empty fields are noise, which is far sharper than any cell
+    elif title.startswith("background"):
+        # A grey level more or less is no difference that should be seen.
+        low = min(0.9 * values.median(), values.min())
+        high = max(1.1 * values.median(), values.max())
     shown = axis.imshow(grid, cmap=SEQUENTIAL, vmin=low, vmax=high, aspect="equal")
     axis.set_title(title)
-    axis.set_yticks(range(len(rows)), rows)
+    step = 1 if len(rows) <= 8 else 2
+    axis.set_yticks(range(0, len(rows), step), rows[::step])
     step = 1 if len(columns) <= 12 else 3
     axis.set_xticks(range(0, len(columns), step), [str(c) for c in columns[::step]])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    bar = axis.figure.colorbar(shown, ax=axis, shrink=0.8, format=number)
+    bar = axis.figure.colorbar(
+        shown, ax=axis, shrink=0.8, format=number, ticks=MaxNLocator(4, steps=[1, 2, 5, 10])
+    )
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(length=2, color=FAINT)
 
@@ -130,7 +140,7 @@ def examples(
     axis.tick_params(axis="y", labelsize=6)
     return finish(
         figure,
-        f"What was dropped from plate {plate}, and why",
+        f"What was dropped from {plate}, and why",
         f"Real tiles, up to {_EXAMPLES} a reason, in order of what was measured, lowest first. "
         "A field without cells has no tile. "
         + images.contrast_note(channels, contrast).replace("the original tiles", "the kept tiles"),
