@@ -27,7 +27,8 @@ def data(tmp_path: Path) -> Path:
     (folder / "tiles").mkdir(parents=True)
     cells, wells = [], []
     for plate in ("Week1_A", "Week2_B"):
-        counts = random.poisson(400, (24, 3, 68, 68)).astype(np.uint16) * 16
+        light = np.linspace(50, 750, 68)  # not noise alone, which would be dropped
+        counts = random.poisson(light, (24, 3, 68, 68)).astype(np.uint16) * 16
         path = f"tiles/{plate}.ome.tif"
         tifffile.imwrite(folder / path, counts, ome=True, metadata={"axes": "TCYX"})
         for index in range(24):
