@@ -6,11 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from safetensors import safe_open
 
 from vae_sci.config import ModelSettings, TrainingSettings
-from vae_sci.contracts import HISTORY
+from vae_sci.contracts import HISTORY, TILES
 from vae_sci.errors import InputError, TrainingError
 from vae_sci.training.loop import train
 
@@ -71,6 +72,32 @@ def test_other_settings_do_not_take_up_anothers_state(results: Path):
     epochs = []
     fit(results, learning_rate=5e-4, on_epoch=lambda row: epochs.append(row["epoch"]))
     assert epochs == [1, 2, 3]
+
+
+def test_other_cells_kept_do_not_take_up_anothers_state(results: Path):
+    """A changed limit of `quality` keeps other rows of the same store: the state is not of them."""
+    path = results / "tiles" / "tiny1.parquet"
+    kept = TILES.read(path)
+
+    def epochs_after(cells: pd.DataFrame) -> list[float]:
+        """Epochs that remain for these cells, of three, after one on all `kept` of them."""
+        shutil.rmtree(results / "models", ignore_errors=True)
+        TILES.write(kept, path)
+        with pytest.raises(KilledError):
+            fit(results, on_epoch=kill)
+        TILES.write(cells, path)
+        epochs: list[float] = []
+        fit(results, on_epoch=lambda row: epochs.append(row["epoch"]))
+        return epochs
+
+    def kill(row: dict[str, float]) -> None:
+        raise KilledError
+
+    # One of the validation cells: neither wells nor training cells change.
+    watched = kept.index[kept["split"] == "validation"]
+    assert kept.loc[watched, "well"].duplicated().any()
+    assert epochs_after(kept.drop(watched[-1])) == [1, 2, 3]
+    assert epochs_after(kept) == [2, 3]
 
 
 def test_training_that_diverges_stops_and_names_the_likelihood(results: Path):

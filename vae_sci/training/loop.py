@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import platform
 import time
@@ -388,14 +389,21 @@ def _mix(*numbers: int) -> int:
 
 
 def _digests(results: Path, plates: list[str]) -> dict[str, Any]:
-    """What the data are: the stores' digests and how many tiles each part has."""
+    """What the data are: digests of the stores, which rows of them are kept, each well's part."""
     table = read_tables(results, plates)
     stores = table.groupby("plate")["store_digest"].first()
     wells = table.drop_duplicates(["plate", "well"])
     return {
         "stores": {str(plate): str(digest) for plate, digest in stores.items()},
+        "kept": {str(plate): _digest(rows) for plate, rows in table.groupby("plate")["tile"]},
         "splits": dict(zip(wells["plate"] + "/" + wells["well"], wells["split"], strict=True)),
     }
+
+
+def _digest(rows: pd.Series) -> str:
+    """Digest of a set of row numbers, whatever their order."""
+    numbers = np.sort(rows.to_numpy(dtype="<i8"))
+    return hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
 
 
 def _to_device(
