@@ -209,7 +209,11 @@ MEASURED_FIELDS = Contract(
         Column("cells", "Int64", "cells found in the field, before any was dropped"),
         Column("background", "float64", "10th percentile of grey levels"),
         Column("saturated", "float64", "share of pixels at the camera's ceiling"),
-        Column("focus", "float64", "sharpness of the square root of what rises above background"),
+        Column(
+            "focus",
+            "float64",
+            "sharpness of the square root of what rises above background, smoothed by 2 pixels",
+        ),
         Column(
             "relative_focus",
             "float64",

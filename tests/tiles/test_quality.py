@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from typer.testing import CliRunner
 
 from vae_sci.cli import app
@@ -20,7 +20,7 @@ from vae_sci.config import ImagesSettings, PlateRow, QualitySettings, TilesSetti
 from vae_sci.contracts import DROPPED, MEASURED_CELLS, MEASURED_FIELDS, TILES
 from vae_sci.errors import ContractError, InputError
 from vae_sci.images.index import index_plate
-from vae_sci.images.quality import outliers, relative
+from vae_sci.images.quality import measure_field, outliers, relative
 from vae_sci.report import style
 from vae_sci.report.quality import draw_quality
 from vae_sci.simulate.recipe import read_recipe
@@ -235,6 +235,20 @@ def test_the_page_shows_a_map_a_measure_and_a_row_a_reason(
 def test_results_without_tiles_are_named(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="measured/cells"):
         explore(tmp_path, QualitySettings())
+
+
+@pytest.mark.parametrize("light", [4, 200])
+def test_noise_of_a_dim_field_does_not_pass_for_sharpness(light: int) -> None:
+    rng = np.random.default_rng(0)
+    points = (rng.random((256, 256)) < 0.01) * rng.exponential(1.0, (256, 256))
+    found = []
+    for blur in (1.2, 5):  # pixels
+        image = gaussian_filter(points, blur, mode="wrap")
+        counts = 100 + rng.poisson(light * image / image.mean()) + rng.normal(0, 3, image.shape)
+        (measures,) = measure_field(counts.clip(0).round().astype(np.uint16)[None])
+        found.append(measures["focus"])
+    sharp, blurred = found
+    assert blurred < QualitySettings().field_focus * sharp
 
 
 def test_outliers_are_robust_standard_deviations() -> None:

@@ -16,9 +16,9 @@ def camera_ceiling(highest: int) -> int | None:
     return int(highest) if int(highest) in _CEILINGS else None
 
 
-def focus(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
-    """Sharpness (N,) of images (N, H, W): var(Laplacian) / var, smoothed by 1 pixel; flat: 0."""
-    smooth = gaussian_filter(images.astype(np.float32), (0, 1, 1), truncate=3)
+def focus(images: NDArray[np.integer | np.floating], smoothing: float = 1.0) -> NDArray[np.float64]:
+    """Sharpness (N,) of images (N, H, W): var(Laplacian) / var, smoothed (pixels); flat: 0."""
+    smooth = gaussian_filter(images.astype(np.float32), (0, smoothing, smoothing), truncate=3)
     power = smooth.var(axis=(1, 2), dtype=np.float64)
     edges = laplace(smooth, axes=(1, 2)).var(axis=(1, 2), dtype=np.float64)
     return np.divide(edges, power, out=np.zeros_like(power), where=power > 1e-6)
@@ -28,7 +28,8 @@ def measure_field(field: NDArray[np.integer]) -> list[dict[str, float]]:
     """background (10th percentile), saturated and focus of each channel of a field (C, H, W).
 
     Sharpness is that of the square root of what rises above the background: a few bright pieces
-    of debris, which are smooth, would else speak for the whole field.
+    of debris, which are smooth, would else speak for the whole field. Smoothed by 2 pixels: by 1,
+    the noise of dim fields passes for sharpness.
     """
     measures = []
     for plane in field:
@@ -40,7 +41,7 @@ def measure_field(field: NDArray[np.integer]) -> list[dict[str, float]]:
             {
                 "background": background,
                 "saturated": counts[ceiling] / plane.size if ceiling is not None else 0.0,
-                "focus": float(focus(above[None])[0]),
+                "focus": float(focus(above[None], smoothing=2)[0]),
             }
         )
     return measures
