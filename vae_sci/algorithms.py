@@ -6,7 +6,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 
 SIMULATE = 1
 INDEX = 3
-TILES = 2
+TILES = 3
 SELECT = 1
 TRAIN = 6
 EMBED = 2

@@ -284,6 +284,22 @@ def draw_quality(plate: Plate, results: Results = DEFAULT_RESULTS) -> None:
 
 
 @app.command()
+def overlay(
+    plate: Plate,
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+) -> None:
+    """Draw what was taken for nuclei and cells: outlines on a few fields of a plate.
+
+    Example: `vae-sci overlay --plate P1` writes `results/ledger/P1_segmentation.png`.
+    """
+    from vae_sci.config import TilesSettings, room_settings
+    from vae_sci.report.overlay import draw_overlay
+
+    draw_overlay(plate, results, room_settings(settings, "tiles", TilesSettings).segmentation)
+
+
+@app.command()
 def train(
     plates: Plates = DEFAULT_PLATES,
     results: Results = DEFAULT_RESULTS,

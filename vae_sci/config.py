@@ -65,8 +65,17 @@ class SegmentationSettings(Room):
     cell_channel: str | None = Field(
         None, description="name of the channel that fills the cell; null: the sum of all channels"
     )
-    nucleus_diameter_um: float = Field(
-        12.0, gt=0, description="µm, typical diameter of a nucleus: sets smoothing and splitting"
+    nuclei: str = Field(
+        "classical",
+        pattern=r"^(classical|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="what finds nuclei: classical, or module:function, your own or one that calls "
+        "Cellpose or StarDist (docs/segmentation.md); imported only then",
+    )
+    nucleus_diameter_um: float | None = Field(
+        None,
+        gt=0,
+        description="µm, typical diameter of a nucleus: sets smoothing and splitting; null: "
+        "estimated from each field",
     )
     cell_diameter_um: float = Field(
         35.0,

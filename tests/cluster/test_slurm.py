@@ -20,6 +20,7 @@ EPOCHS = 12
 RULES = {
     *("simulate", "index", "tiles", "train", "embed", "generate"),
     *("phenotypes", "morph", "diagnose", "compare", "figures", "select", "draw_quality"),
+    "overlay",
 }
 
 

@@ -141,7 +141,7 @@ def test_a_second_run_does_nothing(tiny_project: Path):
         ("report={gallery_cells: 6}", {"figures"}),
         ("training={learning_rate: 0.0005}", AFTER_TILES),
         ("quality={focus: 0.3}", {"select", *AFTER_SELECT}),
-        ("tiles={neighbours: mask}", {"tiles", "select", *AFTER_SELECT}),
+        ("tiles={neighbours: mask}", {"tiles", "overlay", "select", *AFTER_SELECT}),
     ],
 )
 def test_a_changed_setting_reruns_what_depends_on_it(
@@ -153,9 +153,9 @@ def test_a_changed_setting_reruns_what_depends_on_it(
 @pytest.mark.parametrize(
     ("room", "rules"),
     [
-        ("FIGURES", {"compare", "draw_quality", "figures"}),
+        ("FIGURES", {"compare", "draw_quality", "figures", "overlay"}),
         ("EMBED", {"embed", "phenotypes", *AFTER_PHENOTYPES}),
-        ("INDEX", {"index", "tiles", "select", *AFTER_SELECT}),
+        ("INDEX", {"index", "tiles", "overlay", "select", *AFTER_SELECT}),
     ],
 )
 def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(

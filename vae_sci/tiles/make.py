@@ -17,6 +17,7 @@ from vae_sci.contracts import FIELDS, MEASURED_CELLS, MEASURED_FIELDS
 from vae_sci.errors import InputError, SettingsError
 from vae_sci.images.quality import camera_ceiling, measure_field
 from vae_sci.images.read import read_field
+from vae_sci.tiles import plugin
 from vae_sci.tiles.crop import corners, crop, crop_masks, tile_pixels, tile_quality
 from vae_sci.tiles.ledger import Ledger
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
@@ -94,11 +95,11 @@ def _from_fields(
     ledger.add("fields", "field", found=len(everything), kept=len(good), dropped=dict(bad))
     if not good:
         raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
-    pixel = _common_pixel_size(index)
+    pixel = common_pixel_size(index)
     size = tile_pixels(settings, pixel)
     first_field = good[0][2].sort_values("channel_index")
     channels = list(first_field["channel"])
-    find = _Finder(settings.segmentation, channels, pixel)
+    find = Finder(settings.segmentation, channels, pixel)
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
     tables, measured = [], []
@@ -150,7 +151,7 @@ def _from_fields(
     return table, fields_against_plate(pd.concat(measured, ignore_index=True)), writer.digest
 
 
-class _Finder:
+class Finder:
     """`segment` with its settings in pixels, for the fields of one plate."""
 
     def __init__(
@@ -158,7 +159,7 @@ class _Finder:
     ) -> None:
         if pixel is None:
             raise InputError(
-                required="the size of a pixel, since nuclei are sought by their size in µm",
+                required="the size of a pixel, since cells are sought by their size in µm",
                 found="none in the image files",
                 action="set images: pixel_size_um",
             )
@@ -174,10 +175,11 @@ class _Finder:
         self._nucleus = channels.index(nucleus) if nucleus else 0
         self._cell = channels.index(cell) if cell else None
         self._sizes = (
-            settings.nucleus_diameter_um / pixel,
+            settings.nucleus_diameter_um and settings.nucleus_diameter_um / pixel,
             settings.cell_diameter_um / pixel,
             settings.merge_gap_um / pixel,
         )
+        self._find = None if settings.nuclei == "classical" else plugin.load(settings.nuclei)
 
     def __call__(self, field: NDArray[Any]) -> Segmentation:
         """Cells of a field (C, H, W)."""
@@ -186,7 +188,7 @@ class _Finder:
         else:
             weights = 1 / np.maximum(field.std(axis=(1, 2)), 1e-6)
             cell = np.tensordot(weights.astype(np.float32), field.astype(np.float32), axes=1)
-        return segment(field[self._nucleus], cell, *self._sizes)
+        return segment(field[self._nucleus], cell, *self._sizes, self._find)
 
 
 def measure(found: Segmentation, size: int) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -220,7 +222,7 @@ def measure(found: Segmentation, size: int) -> tuple[pd.DataFrame, dict[str, int
     return table[~cut & ~leaves].reset_index(drop=True), {k: n for k, n in dropped.items() if n}
 
 
-def _common_pixel_size(index: pd.DataFrame) -> float | None:
+def common_pixel_size(index: pd.DataFrame) -> float | None:
     """µm per pixel, if all fields agree within one percent."""
     sizes = index["pixel_size_um"].dropna()
     if sizes.empty:

@@ -60,3 +60,29 @@ rule select:
     shell:
         "vae-sci select --plate {wildcards.plate} --results {params.results:q} "
         "--settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule overlay:
+    """Draw outlines of nuclei and cells on a few fields of a plate."""
+    input:
+        fields=f"{RESULTS}/images/{{plate}}.parquet",
+        table=f"{RESULTS}/tiles/{{plate}}.parquet",
+    output:
+        multiext(f"{RESULTS}/ledger/{{plate}}_segmentation", ".png", ".svg"),
+    log:
+        f"{RESULTS}/logs/overlay/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/overlay/{{plate}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        version=(algorithms.TILES, algorithms.FIGURES),
+        settings=room("tiles"),
+        results=results_folder,
+    shell:
+        "vae-sci overlay --plate {wildcards.plate} --results {params.results:q} "
+        "--settings {params.settings:q} > {log:q} 2>&1"
