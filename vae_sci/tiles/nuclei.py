@@ -36,7 +36,6 @@ OUTLINE = 0.42  # a nucleus ends at this share of its brightness above backgroun
 BRIGHT = 0.9  # … which is this quantile over its pixels
 UNDIVIDED = 0.77  # neighbours are one where their saddle is this high, see `_join`
 SHAPE = 0.63  # weight of distances in it; the rest is brightness
-STANDS_OUT = 1.0  # brightness of a nucleus over the haze that it lies in
 COARSE = 30  # pixels per diameter that are enough to find it
 TISSUE = 0.05  # share of the field above which a blob is tissue, not a nucleus
 
@@ -98,23 +97,24 @@ def _coarser(image: Float, step: int) -> Float:
 
 
 def find_nuclei(image: NDArray[Any], diameter: float | None = None) -> tuple[Labels, int]:
-    """Labels (H, W), 1 … n, of all bright objects of the order of `diameter` pixels, and n.
+    """Labels (H, W), 1 … n, of all bright objects of the order of `diameter` pixels.
 
-    diameter : None takes `typical_diameter`. Nothing but noise gives no object.
+    diameter : None takes `typical_diameter`. Nothing but noise gives no object. Moreover the number
+    of spots left out because they are no brighter than the haze around them.
     """
     diameter = diameter or typical_diameter(image)
     if diameter == 0:
         return np.zeros(image.shape, np.int32), 0
     raw = image.astype(np.float32)
     step = max(1, int(diameter // COARSE))
-    objects = _find(_coarser(raw, step), diameter / step, _pixel_noise(raw) / step)
+    objects, hazy = _find(_coarser(raw, step), diameter / step, _pixel_noise(raw) / step)
     objects = objects.repeat(step, axis=0).repeat(step, axis=1)
     missing = [(0, n - m) for n, m in zip(image.shape, objects.shape, strict=True)]
-    return np.pad(objects, missing, mode="edge"), int(objects.max(initial=0))
+    return np.pad(objects, missing, mode="edge"), hazy
 
 
-def _find(raw: Float, diameter: float, noise: float) -> Labels:
-    """Labels (H, W) of objects; `noise` is the standard deviation of a pixel."""
+def _find(raw: Float, diameter: float, noise: float) -> tuple[Labels, int]:
+    """As `find_nuclei`; `noise` is the standard deviation of a pixel."""
     above = gaussian_filter(raw, diameter / 20, truncate=3)
     haze = background(above, 1.5 * diameter)
     above -= haze
@@ -124,7 +124,7 @@ def _find(raw: Float, diameter: float, noise: float) -> Labels:
     seeds = _peaks(blobs, mask & (blobs > 0), 0.15 * diameter)
     count = int(seeds.max(initial=0))
     if count == 0:
-        return seeds
+        return seeds, 0
     regions = watershed(-blobs, seeds, mask=mask)
     bright = _brightness(regions, above, count)
     objects = np.where(above > OUTLINE * bright[regions], regions, 0).astype(np.int32)
@@ -137,10 +137,11 @@ def _find(raw: Float, diameter: float, noise: float) -> Labels:
     # noise alone peaks at up to eight of its own standard deviations after that smoothing
     noise *= max(1.0, 8 / (2 * np.sqrt(np.pi) * max(width, 0.3)))
     peak = np.append(0, np.asarray(maximum(smooth, objects, np.arange(1, count + 1))))
-    seen = (bright > STANDS_OUT * lies_in) & (peak > noise)
-    objects = np.where(seen[objects], objects, 0)
+    seen, clear = peak > noise, bright > lies_in
+    hazy = connected((seen & ~clear)[objects], connectivity=1)
+    objects = np.where((seen & clear)[objects], objects, 0)
     objects = _join(objects, blobs, count)
-    return _largest_pieces(objects)
+    return _largest_pieces(objects), int(hazy.max())
 
 
 def floor(above: Float) -> float:

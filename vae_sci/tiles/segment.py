@@ -82,11 +82,15 @@ def nuclei_of_size(
     Moreover the number found, and the number left out by reason.
     """
     diameter = diameter or typical_diameter(image)
-    objects, found = find_nuclei(image, diameter)
-    area = np.bincount(objects.ravel(), minlength=found + 1)[1:] / (np.pi * diameter**2 / 4 or 1)
+    objects, hazy = find_nuclei(image, diameter)
+    area = np.bincount(objects.ravel())[1:] / (np.pi * diameter**2 / 4 or 1)
     small, large = area < SMALLEST, area > LARGEST
-    dropped = {"too small": int(small.sum()), "too large": int(large.sum())}
-    return _keep(objects, ~(small | large)), found, dropped
+    dropped = {
+        "no brighter than the haze around it": hazy,
+        "too small": int(small.sum()),
+        "too large": int(large.sum()),
+    }
+    return _keep(objects, ~(small | large)), len(area) + hazy, dropped
 
 
 def _components(a: NDArray[Any], b: NDArray[Any], count: int) -> NDArray[np.int32]:
