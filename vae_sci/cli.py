@@ -286,17 +286,26 @@ def draw_quality(plate: Plate, results: Results = DEFAULT_RESULTS) -> None:
 @app.command()
 def overlay(
     plate: Plate,
+    plates: Plates = DEFAULT_PLATES,
     results: Results = DEFAULT_RESULTS,
     settings: Room = None,
+    images: Annotated[
+        str | None, typer.Option(help="Settings of the images, as for --settings.")
+    ] = None,
 ) -> None:
     """Draw what was taken for nuclei and cells: outlines on a few fields of a plate.
 
     Example: `vae-sci overlay --plate P1` writes `results/ledger/P1_segmentation.png`.
     """
-    from vae_sci.config import TilesSettings, room_settings
+    from vae_sci.config import ImagesSettings, TilesSettings, room_settings
     from vae_sci.report.overlay import draw_overlay
 
-    draw_overlay(plate, results, room_settings(settings, "tiles", TilesSettings).segmentation)
+    draw_overlay(
+        _row(plates, plate),
+        results,
+        room_settings(settings, "tiles", TilesSettings).segmentation,
+        room_settings(images, "images", ImagesSettings),
+    )
 
 
 @app.command()

@@ -449,6 +449,15 @@ class PlateRow(Room):
         "site, channel (absent: channels in one file), z, time; searched in the path where it has "
         "a /; not used for plates of OME-Zarr and LoadData tables",
     )
+    masks: str | None = Field(
+        None,
+        description="cells that you have outlined yourself, in place of segmentation: label images "
+        "(a number per cell, 0 outside), given as images are, one per field; or labels/NAME, the "
+        "labels of that name inside each OME-Zarr image",
+    )
+    masks_layout: str | None = Field(
+        None, description="how names of masks tell well and site; absent: as those of images do"
+    )
     platemap: str | None = Field(
         None,
         description="CSV or TSV with well, treatment, concentration, control (and plate, where "
@@ -474,6 +483,8 @@ class PlateRow(Room):
             raise ValueError("kind 'images' needs the columns images and platemap")
         if self.kind == "tiles" and not self.table:
             raise ValueError("kind 'tiles' needs the column table")
+        if self.kind == "tiles" and self.masks:
+            raise ValueError("kind 'tiles' has no fields that masks could outline")
         return self
 
 

@@ -60,16 +60,14 @@ def digest(row: PlateRow) -> str:
     files: Iterable[os.DirEntry[str] | Path] = []
     if row.kind == "tiles":
         files = _stacks(row)
-    elif "://" in (row.images or ""):
-        files = [Path(row.images or "")]
-    elif is_loaddata(row.images or ""):
+    elif is_loaddata(row.images or "") and "://" not in (row.images or ""):
         files = [Path(row.images or "")]
         with contextlib.suppress(InputError):  # the room that reads the table says what is wrong
             files += [Path(image.path) for image in read_loaddata(row)]
     else:
-        with contextlib.suppress(OSError):
-            files = image_files(row.images or "")
-            files = [part for file in files for part in _parts(file)]
+        files = _files(row.images or "")
+    if row.masks is not None:
+        files = [*files, *_files(row.masks)]
     whole = hashlib.blake2b(digest_size=16)
     for file in files:
         try:
@@ -79,6 +77,14 @@ def digest(row: PlateRow) -> str:
             about = "missing"
         whole.update(f"{os.fspath(file)} {about}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
+
+
+def _files(images: str) -> list[os.DirEntry[str] | Path]:
+    if "://" in images:
+        return [Path(images)]
+    with contextlib.suppress(OSError):
+        return [part for file in image_files(images) for part in _parts(file)]
+    return []
 
 
 def _parts(file: os.DirEntry[str] | Path) -> Iterator[os.DirEntry[str] | Path]:

@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from vae_sci import algorithms
-from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings, TilesSettings
+from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
 from vae_sci.contracts import FIELDS, MEASURED_CELLS, MEASURED_FIELDS
-from vae_sci.errors import InputError, SettingsError
+from vae_sci.errors import InputError
 from vae_sci.images.quality import camera_ceiling, measure_field
 from vae_sci.images.read import read_field
-from vae_sci.tiles import plugin
+from vae_sci.tiles.cells import cell_finder
 from vae_sci.tiles.crop import corners, crop, crop_masks, tile_pixels, tile_quality
 from vae_sci.tiles.ledger import Ledger
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
-from vae_sci.tiles.segment import Segmentation, segment
+from vae_sci.tiles.segment import Segmentation
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
 from vae_sci.tiles.store import write_store
@@ -99,7 +98,8 @@ def _from_fields(
     size = tile_pixels(settings, pixel)
     first_field = good[0][2].sort_values("channel_index")
     channels = list(first_field["channel"])
-    find = Finder(settings.segmentation, channels, pixel)
+    usable = pd.concat([rows for *_, rows in good])
+    find = cell_finder(row, usable, settings.segmentation, images, pixel)
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
     tables, measured = [], []
@@ -114,7 +114,7 @@ def _from_fields(
     ) as writer:
         for done, (well, site, rows) in enumerate(good, start=1):
             field = read_field(rows)
-            found = find(field)
+            found = find(well, site, field)
             where = {"plate": row.plate, "well": well, "site": site}
             measured.append(
                 pd.DataFrame(measure_field(field)).assign(
@@ -133,76 +133,42 @@ def _from_fields(
             ceilings = [camera_ceiling(plane.max()) for plane in field]
             cells = pd.concat([cells, tile_quality(tiles, channels, ceilings)], axis=1)
             cells = cells.assign(**where)
-            cells["cell_id"] = [f"{row.plate}/{well}/{site}/{n}" for n in cells.pop("label")]
+            names = found.names[cells.pop("label") - 1]
+            cells["cell_id"] = [f"{row.plate}/{well}/{site}/{name}" for name in names]
             tables.append(cells)
             if progress is not None:
                 progress(done, len(good))
         table = pd.concat(tables, ignore_index=True)
-        ledger.add("nuclei", "nucleus", found=n_nuclei, kept=n_cells, dropped=dict(nuclei))
+        if row.masks is None:
+            ledger.add("nuclei", "nucleus", found=n_nuclei, kept=n_cells, dropped=dict(nuclei))
         ledger.add("cells", "cell", found=n_cells, kept=len(table), dropped=dict(lost))
         if table.empty:
             counts = ", ".join(f"{n} {why}" for why, n in (nuclei + lost).items())
+            what, setting = "nuclei", "tiles: segmentation (nucleus_channel, nucleus_diameter_um)"
+            if row.masks is not None:
+                what, setting = "labels", "masks"
             raise _no_cells(
                 row,
-                f"{n_nuclei} nuclei in {len(good)} fields, none kept ({counts or 'none found'})",
-                "check tiles: segmentation (nucleus_channel, nucleus_diameter_um) and tiles: size "
-                "against one image",
+                f"{n_nuclei} {what} in {len(good)} fields, none kept ({counts or 'none found'})",
+                f"check {setting} and tiles: size against one image",
             )
     return table, fields_against_plate(pd.concat(measured, ignore_index=True)), writer.digest
-
-
-class Finder:
-    """`segment` with its settings in pixels, for the fields of one plate."""
-
-    def __init__(
-        self, settings: SegmentationSettings, channels: list[str], pixel: float | None
-    ) -> None:
-        if pixel is None:
-            raise InputError(
-                required="the size of a pixel, since cells are sought by their size in µm",
-                found="none in the image files",
-                action="set images: pixel_size_um",
-            )
-        for key in ("nucleus_channel", "cell_channel"):
-            name = getattr(settings, key)
-            if name is not None and name not in channels:
-                raise SettingsError(
-                    required=f"as {key} a channel: {', '.join(channels)}",
-                    found=f"'{name}'",
-                    action=f"correct tiles: segmentation: {key}",
-                )
-        nucleus, cell = settings.nucleus_channel, settings.cell_channel
-        self._nucleus = channels.index(nucleus) if nucleus else 0
-        self._cell = channels.index(cell) if cell else None
-        self._sizes = (
-            settings.nucleus_diameter_um and settings.nucleus_diameter_um / pixel,
-            settings.cell_diameter_um / pixel,
-            settings.merge_gap_um / pixel,
-        )
-        self._find = None if settings.nuclei == "classical" else plugin.load(settings.nuclei)
-
-    def __call__(self, field: NDArray[Any]) -> Segmentation:
-        """Cells of a field (C, H, W)."""
-        if self._cell is not None:
-            cell = field[self._cell].astype(np.float32)
-        else:
-            weights = 1 / np.maximum(field.std(axis=(1, 2)), 1e-6)
-            cell = np.tensordot(weights.astype(np.float32), field.astype(np.float32), axes=1)
-        return segment(field[self._nucleus], cell, *self._sizes, self._find)
 
 
 def measure(found: Segmentation, size: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """Cells whose tile of `size` pixels can be cut, and the number of others by reason.
 
-    Columns: label, y, x (mean of the nucleus, pixels), y0, x0, area, nucleus_area (pixels²).
+    Columns: label, y, x (mean of the nucleus, else of the cell; pixels), y0, x0, area,
+    nucleus_area (pixels², none where nuclei are not known).
     """
     height, width = found.cells.shape
     count = found.n_cells
-    place = np.flatnonzero(found.nuclei)
-    label = found.nuclei.ravel()[place]
-    nucleus_area = np.bincount(label, minlength=count + 1)[1:]
-    y = np.bincount(label, place // width, count + 1)[1:] / nucleus_area
-    x = np.bincount(label, place % width, count + 1)[1:] / nucleus_area
+    middle = found.cells if found.nuclei is None else found.nuclei
+    place = np.flatnonzero(middle)
+    label = middle.ravel()[place]
+    area = np.bincount(label, minlength=count + 1)[1:]
+    y = np.bincount(label, place // width, count + 1)[1:] / area
+    x = np.bincount(label, place % width, count + 1)[1:] / area
     first = corners(np.stack([y, x], axis=1), size)
     edge = np.concatenate([found.cells[[0, -1]].ravel(), found.cells[:, [0, -1]].ravel()])
     cut = np.isin(np.arange(1, count + 1), edge)
@@ -215,7 +181,7 @@ def measure(found: Segmentation, size: int) -> tuple[pd.DataFrame, dict[str, int
             "y0": first[:, 0],
             "x0": first[:, 1],
             "area": np.bincount(found.cells.ravel(), minlength=count + 1)[1:],
-            "nucleus_area": nucleus_area,
+            "nucleus_area": np.nan if found.nuclei is None else area,
         }
     )
     dropped = {"cut at border": int(cut.sum()), "tile leaves the field": int((leaves & ~cut).sum())}

@@ -31,19 +31,29 @@ class Segmentation:
     """Cells of one field.
 
     cells, nuclei : labels (H, W), 0 outside, 1 … n_cells; a nucleus carries its cell's label, and
-        several nuclei may share one.
+        several nuclei may share one. None: nuclei are not known.
     found : nuclei before anything was dropped.
     dropped : reason → number of nuclei that are no cell of their own.
+    names : (n_cells,), what cell 1 … n_cells is called in `cell_id`.
     """
 
     cells: Labels
-    nuclei: Labels
+    nuclei: Labels | None
     found: int
     dropped: dict[str, int]
+    names: NDArray[np.integer]
 
     @property
     def n_cells(self) -> int:
-        return int(self.nuclei.max(initial=0))
+        return len(self.names)
+
+
+def from_labels(labels: NDArray[np.integer]) -> Segmentation:
+    """The cells that `labels` (H, W) outline, 0 outside, each of the same pixels and number."""
+    names, cells = np.unique(labels, return_inverse=True)
+    cells = cells.reshape(labels.shape).astype(np.int32) + (names[0] != 0)
+    names = names[names != 0]
+    return Segmentation(cells, None, len(names), {}, names)
 
 
 def segment(
@@ -71,7 +81,8 @@ def segment(
     n_cells = int(owner.max(initial=-1)) + 1
     dropped["in one cell with another nucleus"] = kept - n_cells
     cells = spread_cells(nuclei, cell, cell_diameter / 2)
-    return Segmentation(cells, nuclei, found, {k: n for k, n in dropped.items() if n})
+    dropped = {why: n for why, n in dropped.items() if n}
+    return Segmentation(cells, nuclei, found, dropped, np.arange(1, n_cells + 1))
 
 
 def nuclei_of_size(

@@ -66,9 +66,14 @@ rule overlay:
     """Draw outlines of nuclei and cells on a few fields of a plate."""
     input:
         fields=f"{RESULTS}/images/{{plate}}.parquet",
-        table=f"{RESULTS}/tiles/{{plate}}.parquet",
     output:
-        multiext(f"{RESULTS}/ledger/{{plate}}_segmentation", ".png", ".svg"),
+        report(
+            f"{RESULTS}/ledger/{{plate}}_segmentation.png",
+            caption="../report/segmentation.rst",
+            category="Quality",
+            labels={"plate": "{plate}", "figure": "segmentation"},
+        ),
+        f"{RESULTS}/ledger/{{plate}}_segmentation.svg",
     log:
         f"{RESULTS}/logs/overlay/{{plate}}.log",
     benchmark:
@@ -81,8 +86,13 @@ rule overlay:
         runtime=30,
     params:
         version=(algorithms.TILES, algorithms.FIGURES),
+        row=row_of,
+        raw=raw_files,
+        plates=SETTINGS.plates,
         settings=room("tiles"),
+        images=room("images"),
         results=results_folder,
     shell:
-        "vae-sci overlay --plate {wildcards.plate} --results {params.results:q} "
-        "--settings {params.settings:q} > {log:q} 2>&1"
+        "vae-sci overlay --plate {wildcards.plate} --plates {params.plates:q} "
+        "--results {params.results:q} --settings {params.settings:q} --images {params.images:q} "
+        "> {log:q} 2>&1"
