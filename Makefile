@@ -3,13 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: help demo test lint example-bbbc021
+.PHONY: help demo test lint example-bbbc021 example-bbbc021-fields example-nf1-fields
 
 help:
 	@echo "make demo                        the whole pipeline on a simulated screen, in minutes"
 	@echo "make test                        all tests that this machine can run"
 	@echo "make lint                        ruff, snakefmt, snakemake --lint, mypy"
 	@echo "make example-bbbc021 DATA=folder real drug-treated cells (config/examples/bbbc021)"
+	@echo "make example-bbbc021-fields DATA=folder, make example-nf1-fields DATA=folder"
+	@echo "                                 real camera images, as far as tiles (config/examples)"
 
 # Constraints pin what was tested; pyproject.toml says what is allowed.
 .venv/ready: pyproject.toml constraints.txt
@@ -47,3 +49,9 @@ example-bbbc021: .venv/ready
 	$(SNAKEMAKE) --cores all --configfile config/examples/bbbc021/config.yaml
 	@echo "Look at results/bbbc021/figures/vae/umap_moa.png and results/bbbc021/phenotypes/vae/treatments.csv"
 
+
+# Raw camera images as far as tiles: five fields are too few to train on.
+example-bbbc021-fields example-nf1-fields: example-%-fields: .venv/ready
+	$(if $(DATA),ln -sfn "$$(realpath "$(DATA)")" config/examples/$*_fields/data,)
+	$(SNAKEMAKE) --cores all --configfile config/examples/$*_fields/config.yaml --until select overlay draw_quality
+	@echo "Look at results/$*_fields/ledger/: outlines of all cells, and what was dropped and why"
