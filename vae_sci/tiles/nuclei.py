@@ -30,14 +30,14 @@ from skimage.segmentation import watershed
 Labels = NDArray[np.int32]
 Float = NDArray[np.float32]
 
-# Found on dsb2018_nuclei and coelho_nuclei together: docs/segmentation.md.
-BLOB = 0.16  # smoothing of blobs, in diameters
-OUTLINE = 0.42  # a nucleus ends at this share of its brightness above background …
-BRIGHT = 0.9  # … which is this quantile over its pixels
+# Chosen for the best F1 on dsb2018_nuclei and coelho_nuclei together: docs/segmentation.md.
+BLOB = 0.16  # smoothing of blobs, in diameters: less makes blobs of texture, more joins neighbours
+OUTLINE = 0.42  # a nucleus ends at this share of its brightness above background: half, blurred …
+BRIGHT = 0.9  # … brightness being this quantile of its pixels: the highest ones may be debris
 UNDIVIDED = 0.77  # neighbours are one where their saddle is this high, see `_join`
-SHAPE = 0.63  # weight of distances in it; the rest is brightness
-COARSE = 30  # pixels per diameter that are enough to find it
-TISSUE = 0.05  # share of the field above which a blob is tissue, not a nucleus
+SHAPE = 0.63  # weight of distances in it, the rest is brightness; by logistic regression on pairs
+COARSE = 30  # pixels per diameter that are enough to find it: larger nuclei only cost time
+TISSUE = 0.05  # share of the field above which a blob is tissue or a clump, not a nucleus
 
 
 def typical_diameter(image: NDArray[Any]) -> float:
@@ -47,14 +47,14 @@ def typical_diameter(image: NDArray[Any]) -> float:
     again over a background as wide as one and a quarter of these diameters. Haze around nuclei,
     however bright, is thus left behind step by step, and nuclei that stand free are not changed.
     """
-    smooth = gaussian_filter(image.astype(np.float32), 1)
+    smooth = gaussian_filter(image.astype(np.float32), 1)  # against the noise of single pixels
     largest = np.sqrt(4 / np.pi * TISSUE * image.size)
     diameter = min(_typical_depth(smooth), largest)
-    for _ in range(12):
+    for _ in range(12):  # it settles within a few rounds, or goes to and fro between two sizes
         if diameter == 0:
             break
         now = _typical_depth(smooth - background(smooth, 1.25 * diameter))
-        if now > min(largest, 1.5 * diameter):
+        if now > min(largest, 1.5 * diameter):  # haze was taken for a nucleus: begin below it
             now = diameter / 2
         settled = abs(now - diameter) < 0.02 * diameter
         diameter = now
@@ -67,7 +67,7 @@ def _typical_depth(above: Float) -> float:
     """Twice the depth of the foreground's peaks, median over their area; 0 without foreground."""
     if above.min() == above.max():
         return 0.0
-    mask = above > 0.7 * threshold_otsu(above)
+    mask = above > 0.7 * threshold_otsu(above)  # lower than Otsu, so that dim nuclei are whole
     depth = distance_transform_edt(mask)
     places = peak_local_max(
         depth, min_distance=2, labels=mask.astype(np.int32), exclude_border=False
@@ -81,7 +81,7 @@ def _typical_depth(above: Float) -> float:
 
 def background(image: Float, width: float) -> Float:
     """What varies more slowly than `width` pixels: an opening of the coarse image, smoothed."""
-    step = max(1, int(width // 8))
+    step = max(1, int(width // 8))  # eight pixels across are enough for what varies so slowly
     coarse = _coarser(image, step)
     size = min(2 * round(width / step / 2) + 1, *(n | 1 for n in coarse.shape))
     low = gaussian_filter(grey_opening(coarse, (size, size)), size / 2)
@@ -115,13 +115,14 @@ def find_nuclei(image: NDArray[Any], diameter: float | None = None) -> tuple[Lab
 
 def _find(raw: Float, diameter: float, noise: float) -> tuple[Labels, int]:
     """As `find_nuclei`; `noise` is the standard deviation of a pixel."""
-    above = gaussian_filter(raw, diameter / 20, truncate=3)
-    haze = background(above, 1.5 * diameter)
+    above = gaussian_filter(raw, diameter / 20, truncate=3)  # moves no outline, calms noise
+    haze = background(above, 1.5 * diameter)  # wider than a nucleus, which it must not take away
     above -= haze
     mask = above > floor(above)
     # the square root lets dim nuclei beside bright ones make blobs of their own
     blobs = -gaussian_laplace(np.sqrt(np.maximum(above, 0)), BLOB * diameter, truncate=3)
-    seeds = _peaks(blobs, mask & (blobs > 0), 0.15 * diameter)
+    # maxima nearer than the blobs' own smoothing are not two
+    seeds = _peaks(blobs, mask & (blobs > 0), BLOB * diameter)
     count = int(seeds.max(initial=0))
     if count == 0:
         return seeds, 0
@@ -131,7 +132,7 @@ def _find(raw: Float, diameter: float, noise: float) -> tuple[Labels, int]:
 
     area = np.maximum(np.bincount(objects.ravel(), minlength=count + 1), 1)
     lies_in = np.bincount(objects.ravel(), haze.ravel() - np.percentile(haze, 1), count + 1) / area
-    width = diameter / 6
+    width = diameter / 6  # as wide as noise can be averaged without losing a nucleus
     smooth = gaussian_filter(above, width, truncate=3)
     smooth -= np.percentile(smooth, 20)  # the opening lies at the lower end of the noise
     # noise alone peaks at up to eight of its own standard deviations after that smoothing
@@ -153,7 +154,7 @@ def floor(above: Float) -> float:
     otsu = threshold_otsu(np.sqrt(sample)) ** 2
     below = sample[sample <= otsu]
     middle = np.median(below)
-    noise = 1.4826 * np.median(np.abs(below - middle))
+    noise = 1.4826 * np.median(np.abs(below - middle))  # of normal noise, the standard deviation
     return float(np.clip(middle + 4 * noise, 0.5 * otsu, otsu))
 
 

@@ -23,7 +23,8 @@ from vae_sci.tiles.nuclei import (
 )
 from vae_sci.tiles.plugin import Find
 
-SMALLEST, LARGEST = 0.21, 5.0  # area of a nucleus, in areas of a disc of the typical diameter
+# Area of a nucleus, in areas of a disc of the typical diameter: below debris, above clumps
+SMALLEST, LARGEST = 0.21, 5.0
 
 
 @dataclass(frozen=True)
