@@ -211,6 +211,7 @@ def tiles(
         str | None, typer.Option(help="Settings of the images, as for --settings.")
     ] = None,
     seed: Seed = 0,
+    processes: Annotated[int, typer.Option(help="Fields that are cut side by side.", min=1)] = 1,
 ) -> None:
     """Cut a plate's cells into tiles of raw counts, and measure the quality of fields and cells.
 
@@ -229,6 +230,7 @@ def tiles(
             room_settings(images, "images", ImagesSettings),
             seed,
             results,
+            processes=processes,
             progress=progress,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,16 @@ from vae_sci import algorithms
 from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
 from vae_sci.contracts import FIELDS, MEASURED_CELLS, MEASURED_FIELDS
 from vae_sci.errors import InputError
-from vae_sci.images.quality import camera_ceiling, measure_field
-from vae_sci.images.read import read_field
-from vae_sci.tiles.cells import cell_finder
-from vae_sci.tiles.crop import corners, crop, crop_masks, tile_pixels, tile_quality
+from vae_sci.images import watch
+from vae_sci.images.quality import camera_ceiling
+from vae_sci.tiles.crop import tile_pixels, tile_quality
+from vae_sci.tiles.field import FieldCutter
 from vae_sci.tiles.ledger import Ledger
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
-from vae_sci.tiles.segment import Segmentation
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
+from vae_sci.tiles.staging import CutField, Progress, staged
 from vae_sci.tiles.store import write_store
-
-Progress = Callable[[int, int], None] | None
 
 
 def make_tiles(
@@ -35,6 +33,7 @@ def make_tiles(
     images: ImagesSettings,
     seed: int,
     results: Path,
+    processes: int = 1,
     progress: Progress = None,
 ) -> None:
     """Write `tiles/{plate}.zarr` and, under `measured/`, its tables of fields and of all cells.
@@ -43,7 +42,9 @@ def make_tiles(
     cells are kept for what follows, `select_cells` decides by these measures.
 
     fields : the plate's table of fields (`images.index_plate`); not read for kind `tiles`.
-    results : the folder of results. progress : called with (fields or stacks done, all).
+    results : the folder of results. processes : fields that are cut side by side; the bytes do not
+        depend on it, and what a run that was cut off has done is taken up.
+    progress : called with (fields or stacks done, all).
     Raises `InputError` where the plate gives no cell, or its stacks or table cannot be used.
     """
     results = Path(results)
@@ -57,7 +58,7 @@ def make_tiles(
     }
     path = results / "tiles" / f"{row.plate}.zarr"
     table, measured, digest = make(
-        row, Path(fields), settings, images, path, about, ledger, progress
+        row, Path(fields), settings, images, path, about, ledger, processes, progress
     )
     table["batch"] = row.batch
     table["tile"] = np.arange(len(table))
@@ -80,64 +81,52 @@ def _from_fields(
     path: Path,
     about: dict[str, Any],
     ledger: Ledger,
+    processes: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The plate's cells, found in its fields. Returns their table, that of the fields' quality and
     the store's digest."""
     index = FIELDS.read(fields)
-    everything = [
-        (str(rows["well"].iloc[0]), str(rows["site"].iloc[0]), rows)
-        for _, rows in index.groupby(["well", "site"], sort=False)
-    ]
-    good = [field for field in everything if (field[2]["verdict"] == "ok").all()]
-    bad = Counter(rows["verdict"].iloc[0] for *_, rows in everything) - Counter({"ok": len(good)})
+    everything = [rows for _, rows in index.groupby(["well", "site"], sort=False)]
+    good = [rows for rows in everything if (rows["verdict"] == "ok").all()]
+    bad = Counter(rows["verdict"].iloc[0] for rows in everything) - Counter({"ok": len(good)})
     ledger.add("fields", "field", found=len(everything), kept=len(good), dropped=dict(bad))
     if not good:
         raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
     pixel = common_pixel_size(index)
     size = tile_pixels(settings, pixel)
-    first_field = good[0][2].sort_values("channel_index")
-    channels = list(first_field["channel"])
-    usable = pd.concat([rows for *_, rows in good])
-    find = cell_finder(row, usable, settings.segmentation, images, pixel)
+    make = partial(FieldCutter, row, good, size, settings.segmentation, images, pixel)
+    channels = make().channels  # here too, so that what cannot be used is told before any work
+    belongs_to = {
+        "algorithm": algorithms.TILES,
+        "settings": settings.model_dump(mode="json"),
+        "images": images.model_dump(mode="json"),
+        "fields": index.astype(str).to_dict("list"),
+        "raw": watch.digest(row),
+    }
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
     tables, measured = [], []
-    with write_store(
-        path,
-        channels=channels,
-        size=size,
-        dtype=str(first_field["dtype"].iloc[0]),
-        masks=True,
-        pixel_size_um=pixel,
-        about=about,
-    ) as writer:
-        for done, (well, site, rows) in enumerate(good, start=1):
-            field = read_field(rows)
-            found = find(well, site, field)
-            where = {"plate": row.plate, "well": well, "site": site}
-            measured.append(
-                pd.DataFrame(measure_field(field)).assign(
-                    **where, channel=channels, cells=found.n_cells
-                )
-            )
-            n_nuclei, n_cells = n_nuclei + found.found, n_cells + found.n_cells
-            nuclei.update(found.dropped)
-            cells, dropped = measure(found, size)
-            lost.update(dropped)
-            first = cells[["y0", "x0"]].to_numpy(np.int64)
-            tiles = crop(field, first, size)
-            writer.append(
-                tiles, crop_masks(found.cells, cells["label"].to_numpy(np.int64), first, size)
-            )
-            ceilings = [camera_ceiling(plane.max()) for plane in field]
-            cells = pd.concat([cells, tile_quality(tiles, channels, ceilings)], axis=1)
-            cells = cells.assign(**where)
-            names = found.names[cells.pop("label") - 1]
-            cells["cell_id"] = [f"{row.plate}/{well}/{site}/{name}" for name in names]
-            tables.append(cells)
-            if progress is not None:
-                progress(done, len(good))
+    with (
+        staged(path.parent, row.plate, belongs_to, make, len(good), processes, progress) as files,
+        write_store(
+            path,
+            channels=channels,
+            size=size,
+            dtype=str(good[0]["dtype"].iloc[0]),
+            masks=True,
+            pixel_size_um=pixel,
+            about=about,
+        ) as writer,
+    ):
+        for file in files:
+            cut = CutField.load(file)
+            writer.append(cut.tiles, cut.masks)
+            measured.append(cut.field)
+            tables.append(cut.cells)
+            n_nuclei, n_cells = n_nuclei + cut.found, n_cells + cut.n_cells
+            nuclei.update(cut.not_cells)
+            lost.update(cut.not_cut)
         table = pd.concat(tables, ignore_index=True)
         if row.masks is None:
             ledger.add("nuclei", "nucleus", found=n_nuclei, kept=n_cells, dropped=dict(nuclei))
@@ -153,39 +142,6 @@ def _from_fields(
                 f"check {setting} and tiles: size against one image",
             )
     return table, fields_against_plate(pd.concat(measured, ignore_index=True)), writer.digest
-
-
-def measure(found: Segmentation, size: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Cells whose tile of `size` pixels can be cut, and the number of others by reason.
-
-    Columns: label, y, x (mean of the nucleus, else of the cell; pixels), y0, x0, area,
-    nucleus_area (pixels², none where nuclei are not known).
-    """
-    height, width = found.cells.shape
-    count = found.n_cells
-    middle = found.cells if found.nuclei is None else found.nuclei
-    place = np.flatnonzero(middle)
-    label = middle.ravel()[place]
-    area = np.bincount(label, minlength=count + 1)[1:]
-    y = np.bincount(label, place // width, count + 1)[1:] / area
-    x = np.bincount(label, place % width, count + 1)[1:] / area
-    first = corners(np.stack([y, x], axis=1), size)
-    edge = np.concatenate([found.cells[[0, -1]].ravel(), found.cells[:, [0, -1]].ravel()])
-    cut = np.isin(np.arange(1, count + 1), edge)
-    leaves = (first < 0).any(axis=1) | (first + size > [height, width]).any(axis=1)
-    table = pd.DataFrame(
-        {
-            "label": np.arange(1, count + 1),
-            "y": y,
-            "x": x,
-            "y0": first[:, 0],
-            "x0": first[:, 1],
-            "area": np.bincount(found.cells.ravel(), minlength=count + 1)[1:],
-            "nucleus_area": np.nan if found.nuclei is None else area,
-        }
-    )
-    dropped = {"cut at border": int(cut.sum()), "tile leaves the field": int((leaves & ~cut).sum())}
-    return table[~cut & ~leaves].reset_index(drop=True), {k: n for k, n in dropped.items() if n}
 
 
 def common_pixel_size(index: pd.DataFrame) -> float | None:
@@ -211,6 +167,7 @@ def _from_stacks(
     path: Path,
     about: dict[str, Any],
     ledger: Ledger,
+    processes: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The plate's cells, taken from its stacks. Returns their table, one of no field and the

@@ -14,9 +14,9 @@ rule tiles:
         f"{RESULTS}/benchmarks/tiles/{{plate}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 8
     resources:
-        mem_mb=3000,
+        mem_mb=lambda wildcards, threads: 2000 + 1000 * threads,
         runtime=240,
     params:
         version=algorithms.TILES,
@@ -30,7 +30,7 @@ rule tiles:
     shell:
         "vae-sci tiles --plate {wildcards.plate} --plates {params.plates:q} "
         "--results {params.results:q} --settings {params.settings:q} --images {params.images:q} "
-        "--seed {params.seed} > {log:q} 2>&1"
+        "--seed {params.seed} --processes {threads} > {log:q} 2>&1"
 
 
 rule select:

@@ -1,0 +1,259 @@
+"""How fast are tiles cut, how much memory does it take, and does a killed run lose anything?
+
+    python benchmarks/tiling.py --json FILE [--fields N] [--kills K] [--work DIR] [--seed S]
+
+N fields of 1,080 × 1,080 pixels in three channels, copies of four simulated ones, with the masks
+that segmentation found in them, so that cutting alone is timed. Rows: one process and two, N
+fields and 2 N. Seconds are those of the verb `tiles` as a whole, staging and packing included,
+without the start of Python; memory is the largest of its processes' peaks, added up.
+
+The floor does what no tiling can do without: it decodes every field and mask once, and writes the
+same bytes into the same kind of store, in one process.
+
+With `--kills K` the tiling of N fields by two processes is ended by SIGKILL at K moments drawn
+evenly from its duration, and started again: told are the fields that were staged by then, and
+whether the second run ended with the bytes of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings
+from vae_sci.contracts import FIELDS
+from vae_sci.files import write_json
+from vae_sci.images.index import index_plate
+from vae_sci.images.read import read_field
+from vae_sci.progress import bar
+from vae_sci.simulate.recipe import read_recipe
+from vae_sci.simulate.screen import simulate_plate
+from vae_sci.tiles.cells import cell_finder
+from vae_sci.tiles.store import open_store, write_store
+
+CHANNELS = ImagesSettings(channels={"1": "nucleus", "2": "mitochondria", "3": "fibres"})
+SIZE = 64
+PLATE = "timed"
+WELLS = [f"{row}{column:02d}" for row in "ABCDEFGHIJKLMNOP" for column in range(1, 25)]
+RECIPE = Path(__file__).parents[1] / "resources" / "simulate" / "tiny.yaml"
+
+# In a process of its own: the peak is of this run alone.
+RUN = """
+import json, resource, sys, time
+from pathlib import Path
+from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
+from vae_sci.tiles.make import make_tiles
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    results = Path(given["results"])
+    start = time.perf_counter()
+    make_tiles(
+        PlateRow(**given["row"]), results / "images" / "timed.parquet",
+        TilesSettings(size=given["size"]), ImagesSettings(**given["images"]), 0, results,
+        given["processes"],
+    )
+    seconds = time.perf_counter() - start
+    peaks = [resource.getrusage(who).ru_maxrss for who in
+             (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    others = given["processes"] if given["processes"] > 1 else 0
+    print(json.dumps({"seconds": seconds, "peak_mb": (peaks[0] + others * peaks[1]) / 1024}))
+"""
+
+
+def make_fields(work: Path, count: int) -> PlateRow:
+    """A plate of `count` fields with masks; four are simulated, the others links to these."""
+    base, plate = work / "four", work / f"plate{count}"
+    row = {"plate": PLATE, "layout": r"_(?P<well>[A-P]\d\d)_s(?P<site>\d+)_w(?P<channel>\d)"}
+    if not base.exists():
+        recipe = read_recipe(RECIPE)
+        fields = recipe.fields.model_copy(update={"size": 1080, "cells": 110})
+        layout = recipe.layout.model_copy(
+            update={"rows": "B", "first_column": 2, "last_column": 5, "control_wells": 4}
+        )
+        few = recipe.model_copy(update={"fields": fields, "layout": layout, "treatments": ()})
+        with bar("simulate", "fields") as progress:
+            simulate_plate(few, recipe.plates[0].name, base, progress=progress)
+        (base / "masks").mkdir()
+    if not plate.exists():
+        images = sorted((base / "images").glob("*.tif"))
+        for folder in ("images", "masks"):
+            (plate / folder).mkdir(parents=True)
+        one = PlateRow(
+            plate=PLATE, images=str(base / "images"), platemap=str(base / "platemap.csv")
+        )
+        index_plate(one, CHANNELS, base / "fields.parquet")
+        index = FIELDS.read(base / "fields.parquet")
+        pixel = float(index["pixel_size_um"].iloc[0])
+        find = cell_finder(one, index, SegmentationSettings(), CHANNELS, pixel)
+        labels = [
+            find("", "", read_field(rows)).cells.astype(np.uint16)
+            for _, rows in index.groupby(["well", "site"], sort=True)
+        ]
+        for number in range(count):
+            well, site = WELLS[number % len(WELLS)], number // len(WELLS) + 1
+            for channel in range(3):
+                source = images[3 * (number % 4) + channel]
+                shutil.copy(source, plate / "images" / f"{PLATE}_{well}_s{site}_w{channel + 1}.tif")
+            mask = plate / "masks" / f"{PLATE}_{well}_s{site}_w1.tif"
+            tifffile.imwrite(mask, labels[number % 4], compression="zlib")
+        wells = sorted({WELLS[number % len(WELLS)] for number in range(count)})
+        lines = ["well,treatment,concentration,control", *(f"{well},none,0,true" for well in wells)]
+        (plate / "platemap.csv").write_text("\n".join(lines) + "\n")
+    return PlateRow(
+        **row,
+        images=str(plate / "images"),
+        masks=str(plate / "masks"),
+        platemap=str(plate / "platemap.csv"),
+    )
+
+
+def indexed(row: PlateRow, results: Path) -> Path:
+    """An empty folder of results with the plate's table of fields."""
+    shutil.rmtree(results, ignore_errors=True)
+    index_plate(row, CHANNELS, results / "images" / f"{PLATE}.parquet")
+    return results
+
+
+def command(row: PlateRow, results: Path, processes: int) -> list[str]:
+    given = {
+        "row": row.model_dump(mode="json", exclude_unset=True),
+        "images": CHANNELS.model_dump(mode="json"),
+        "results": str(results),
+        "size": SIZE,
+        "processes": processes,
+    }
+    script = results.parent / "run.py"
+    script.write_text(RUN)
+    return [sys.executable, str(script), json.dumps(given)]
+
+
+def cut(row: PlateRow, results: Path, processes: int) -> dict[str, Any]:
+    """Tile the plate; seconds, memory and cells per second."""
+    done = subprocess.run(
+        command(row, indexed(row, results), processes), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    cells = open_store(results / "tiles" / f"{PLATE}.zarr")["tiles"].shape[0]
+    found = json.loads(done.stdout)
+    return {
+        "processes": processes,
+        "cells": cells,
+        **found,
+        "cells_per_s": cells / found["seconds"],
+    }
+
+
+def floor(row: PlateRow, results: Path, work: Path) -> float:
+    """Seconds to decode every file of the plate once and to write the bytes of its store."""
+    store = open_store(results / "tiles" / f"{PLATE}.zarr")
+    tiles, masks = (np.asarray(store[name]) for name in ("tiles", "masks"))
+    about: Any = store.attrs["vae_sci"]
+    index = FIELDS.read(results / "images" / f"{PLATE}.parquet")
+    start = time.perf_counter()
+    for _, rows in index.groupby(["well", "site"]):
+        read_field(rows)
+    for mask in sorted(Path(row.masks or "").glob("*.tif")):
+        tifffile.imread(mask)
+    with write_store(
+        work / "floor.zarr",
+        channels=about["channels"],
+        size=SIZE,
+        dtype=str(tiles.dtype),
+        masks=True,
+        pixel_size_um=about["pixel_size_um"],
+        about={},
+    ) as writer:
+        writer.append(tiles, masks)
+    return time.perf_counter() - start
+
+
+def contents(results: Path) -> str:
+    """Digest of all that tiling wrote."""
+    whole = hashlib.blake2b(digest_size=16)
+    for file in sorted(
+        path for name in ("tiles", "measured") for path in (results / name).rglob("*")
+    ):
+        if file.is_file():
+            whole.update(str(file.relative_to(results)).encode() + file.read_bytes())
+    return whole.hexdigest()
+
+
+def kill(row: PlateRow, results: Path, after: float, wanted: str) -> dict[str, Any]:
+    """End a tiling by two processes after so many seconds, and start it again."""
+    call = command(row, indexed(row, results), 2)
+    run = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(after)
+    ended = run.poll() is not None
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    staged = len(list((results / "tiles" / f".{PLATE}").rglob("[0-9]*.npz")))
+    again = subprocess.run(call, capture_output=True, text=True, check=False)
+    same = again.returncode == 0 and contents(results) == wanted
+    return {"after_s": after, "had_ended": ended, "staged": staged, "same_bytes": same}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure; returns the exit status."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="file to write the figures into")
+    parser.add_argument("--fields", type=int, default=48)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder of fields and stores; beside the JSON")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    work = given.work or given.json.with_suffix("")
+    work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for count in (given.fields, 2 * given.fields):
+        row = make_fields(work, count)
+        for processes in (1, 2):
+            rows.append({"fields": count, **cut(row, work / "results", processes)})
+            print(rows[-1], file=sys.stderr)
+    row = make_fields(work, given.fields)
+    whole = cut(row, work / "results", 2)
+    wanted = contents(work / "results")
+    seconds = floor(row, work / "results", work)
+    moments = np.random.default_rng(given.seed).uniform(0, whole["seconds"] + 1, given.kills)
+    report: dict[str, Any] = {
+        "runs": rows,
+        "floor_seconds": seconds,
+        "share_of_floor": seconds / rows[0]["seconds"],
+        "two_processes_times": rows[0]["seconds"] / rows[1]["seconds"],
+        "twice_the_fields_times": rows[2]["seconds"] / rows[0]["seconds"],
+        "twice_the_fields_memory": rows[2]["peak_mb"] / rows[0]["peak_mb"],
+        "kills": [kill(row, work / "results", after, wanted) for after in moments],
+    }
+    write_json(report, given.json)
+    print(
+        "| fields | processes | cells | seconds | cells/s | peak, MB |\n|---|---|---|---|---|---|"
+    )
+    for found in rows:
+        print(
+            f"| {found['fields']} | {found['processes']} | {found['cells']} "
+            f"| {found['seconds']:.1f} | {found['cells_per_s']:.0f} | {found['peak_mb']:.0f} |"
+        )
+    print(
+        f"\nFloor: {seconds:.1f} s; one process runs at {report['share_of_floor']:.0%} of it, two "
+        f"at {report['two_processes_times']:.2f} times one."
+    )
+    if given.kills:
+        good = sum(found["same_bytes"] for found in report["kills"])
+        print(f"Killed {given.kills} times: {good} ended with the bytes of an unbroken run.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
