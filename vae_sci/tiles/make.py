@@ -102,7 +102,8 @@ def _from_fields(
         "settings": settings.model_dump(mode="json"),
         "images": images.model_dump(mode="json"),
         "fields": index.astype(str).to_dict("list"),
-        "raw": watch.digest(row),
+        # The table of fields tells of images by their time of change, not of masks.
+        "masks": watch.digest(row) if row.masks else None,
     }
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
