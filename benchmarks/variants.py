@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         for name in _LIKELIHOODS
         if name != ModelSettings().likelihood.name
     },
-    "coupled": ({"likelihood": {"coupling": True}}, {}),
+    "uncoupled": ({"likelihood": {"coupling": False}}, {}),
 }
 
 

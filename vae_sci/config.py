@@ -219,7 +219,7 @@ class LikelihoodSettings(Room):
         3, ge=1, le=20, description="logistics per channel and pixel (logistic_mixture only)"
     )
     coupling: bool = Field(
-        False,
+        True,
         description="logistic_mixture only: the means of a channel shift with what was observed "
         "in the channels before it",
     )

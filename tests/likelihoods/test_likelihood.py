@@ -26,7 +26,7 @@ CENTRE, SCALE = (700.0, 40.0), (90.0, 9.0)
 NOISE = CameraNoise(gain=(2.0, 0.5), offset=(100.0, 7.3), read_variance=(9.0, 1.0))
 NAMES = get_args(LikelihoodSettings.model_fields["name"].annotation)
 FAMILIES = [{"name": name, "sigma": 1.0} for name in NAMES]
-FAMILIES += [{"name": "logistic_mixture", "coupling": True}]
+FAMILIES += [{"name": "logistic_mixture", "coupling": False}]
 
 
 def make(
@@ -38,7 +38,7 @@ def make(
     return make_likelihood(LikelihoodSettings(**settings), GREY, centre, scale, noise)
 
 
-@pytest.fixture(params=FAMILIES, ids=[*NAMES, "coupled_mixture"])
+@pytest.fixture(params=FAMILIES, ids=[*NAMES, "uncoupled_mixture"])
 def likelihood(request: pytest.FixtureRequest) -> Likelihood:
     return make(request.param)
 

@@ -22,7 +22,6 @@ COMPONENTS = -3  # the axis of the components in (N, C, K, H, W)
 CHANNELS = -3  # that of the channels in (N, C, H, W)
 MIN_SCALE = 0.05  # steps: a level then holds all but 1e-4 of its component; smaller gains nothing
 FAR = 1e4  # scales: exp(−FAR) is 0 in float64 too, and FAR · 0 is 0, which inf · 0 is not
-SPAN = 9.0  # of the components' scales at the start, widest over narrowest
 # Numbers per temporary on the CPU: a few of them fit in the cache, which halves the time.
 BLOCK = 2**18
 
@@ -167,17 +166,16 @@ class LogisticMixtureLikelihood(Likelihood):
     """The decoder gives K logits, K means and K log scales per channel, in that order, and with
     `coupling` C − 1 times K numbers more, of which channel c reads the first c times K.
 
-    ``mean_k = centre + scale · raw`` is linear, so that a bright spot costs the same effort at any
-    brightness. ``scale_k = MIN_SCALE + spread_k · scale · exp(raw)``: the floor is approached,
-    never hit, so its gradient fades but does not stop. Components start at one place, from
-    narrow to wide (`SPAN`), and at raw output 0 the mixture has the channel's mean and (to the
-    floor) its variance. Narrow and wide together have the peak and the tails of real pixels;
-    started side by side at one width they fitted worse (docs/decisions.md). Time grows in
-    proportion to K. Coupling is ``tanh(raw)``, between channels in standard deviations
-    (PixelCNN++).
+    ``mean_k = centre + scale · (raw + offset_k)`` is linear, so that a bright spot costs the same
+    effort at any brightness. ``scale_k = MIN_SCALE + spread · scale · exp(raw)``: the floor is
+    approached, never hit, so its gradient fades but does not stop. The offsets are the middles of
+    K equal parts of ±1 standard deviation, so that components differ from the start, and `spread`
+    is such that at raw output 0 the mixture has the channel's mean and (to the floor) its variance.
+    Time grows in proportion to K. Coupling is ``tanh(raw)``, between channels in standard
+    deviations (PixelCNN++).
     """
 
-    log_spreads: Tensor
+    offsets: Tensor
 
     def __init__(
         self,
@@ -190,10 +188,11 @@ class LogisticMixtureLikelihood(Likelihood):
         super().__init__(grey_levels, centre, scale)
         self.components, self.coupling = components, coupling
         self.n_params = components * (3 + coupling * (grey_levels.n_channels - 1))
-        ratios = SPAN ** torch.linspace(0, 1, components, dtype=torch.float64)
-        # A logistic of scale s has variance s²π²/3; over all components it is to be the channel's.
-        spreads = ratios / ratios.square().mean().sqrt() * (math.sqrt(3) / math.pi)
-        self.register_buffer("log_spreads", spreads.log().float().view(-1, 1, 1))
+        offsets = (2 * torch.arange(components) + 1) / components - 1
+        # A logistic of scale s has variance s²π²/3; offsets and logistics share the channel's.
+        left = 1 - float(offsets.square().mean())
+        self.log_spread = 0.5 * math.log(3 * left / math.pi**2)
+        self.register_buffer("offsets", offsets.view(-1, 1, 1))
 
     def distribution(self, params: Tensor) -> LogisticMixture:
         # One unbind, not slices: its gradient is written once, not summed from several.
@@ -201,8 +200,8 @@ class LogisticMixtureLikelihood(Likelihood):
         centre, scale = self.centre.unsqueeze(1), self.scale.unsqueeze(1)
         floor = math.log(MIN_SCALE)
         # exp(softplus(t)) = 1 + exp(t): the floor plus the scale, with nothing to overflow.
-        above_floor = F.softplus(tamed(log_scales) + (scale.log() + (self.log_spreads - floor)))
-        mixture = (logits, centre + scale * means, floor + above_floor)
+        above_floor = F.softplus(tamed(log_scales) + (scale.log() + (self.log_spread - floor)))
+        mixture = (logits, centre + scale * (means + self.offsets), floor + above_floor)
         # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
         if not (self.coupling and raw):
             return LogisticMixture(*mixture, self.top, validate_args=False)
