@@ -101,7 +101,8 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
             rows.append("\t".join([plate, f"{base}/images", f"{base}/platemap.csv", recipe]))
         (folder / "config" / "plates.tsv").write_text("\n".join(rows) + "\n")
         (folder / "tiny.yaml").write_text(
-            'images: {channels: {"1": nucleus, "2": mitochondria, "3": fibres}}\n'
+            'images: {channels: {"1": nucleus, "2": mitochondria, "3": fibres}, '
+            "flat_field: retrospective}\n"
             "model: {latent_dim: 8, widths: [8, 16, 16, 16]}\n"
             "training: {epochs: 3, batch_size: 16}\n"
             "diagnostics: {cells: 60}\n"

@@ -202,6 +202,28 @@ def index(
 
 
 @app.command()
+def flat_field(plate: Plate, results: Results = DEFAULT_RESULTS, settings: Room = None) -> None:
+    """Tell from a plate's images how much of the light reaches each pixel, and draw it.
+
+    Background tells the shape, the light of cells how strong it is. Where that is not sure, the
+    channel counts as even.
+    Example: `vae-sci flat-field --plate P1` writes `results/flat_field/P1.npz`, `.png`, `.svg`.
+    """
+    from vae_sci.config import ImagesSettings, room_settings
+    from vae_sci.images.flat_field import plate_flat_field
+    from vae_sci.progress import bar
+    from vae_sci.report.flat_field import report
+
+    with bar(f"flat field {plate}", "fields") as progress:
+        fields = results / "images" / f"{plate}.parquet"
+        images = room_settings(settings, "images", ImagesSettings)
+        found, channels = plate_flat_field(plate, fields, images, progress=progress)
+    stem = results / "flat_field" / plate
+    report(plate, found, channels, stem)
+    found.write(stem.with_name(f"{plate}.npz"))
+
+
+@app.command()
 def tiles(
     plate: Plate,
     plates: Plates = DEFAULT_PLATES,

@@ -54,6 +54,18 @@ class ImagesSettings(Room):
         "missing channel; error: the run stops and names it; drop: it is left out, and ledger and "
         "table of fields say so",
     )
+    flat_field: Literal["off", "retrospective"] = Field(
+        "off",
+        description="uneven light; retrospective: told per plate and channel by its own images, "
+        "at least 20 fields of one size, and where it is sure, intensity_ and spread_ of the table "
+        "of tiles are those under even light. Tiles are raw counts in any case",
+    )
+    offset: float | None = Field(
+        None,
+        ge=0,
+        description="grey level without light, as dark frames tell it (vae-sci calibrate), for the "
+        "flat field, which is then sharper; null: estimated with it",
+    )
 
 
 class SegmentationSettings(Room):

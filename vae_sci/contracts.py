@@ -253,7 +253,12 @@ TILES = Contract(
             "smallest horizontal lag-1 autocorrelation over channels; below about 0.7: noise",
         ),
         Column("focus", "float64", "sharpness of the tile, as for fields, first channel"),
-        Column("intensity_", "float64", "mean grey level of a channel in the tile", family=True),
+        Column(
+            "intensity_",
+            "float64",
+            "mean grey level of a channel in the tile; under even light with images: flat_field",
+            family=True,
+        ),
         Column("spread_", "float64", "standard deviation of grey levels in the tile", family=True),
         Column(
             "relative_",

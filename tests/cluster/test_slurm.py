@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 EPOCHS = 12
 RULES = {
-    *("simulate", "index", "tiles", "train", "embed", "generate"),
+    *("simulate", "index", "flat_field", "tiles", "train", "embed", "generate"),
     *("phenotypes", "morph", "diagnose", "compare", "figures", "select", "draw_quality"),
     "overlay",
 }

@@ -15,6 +15,7 @@ import tifffile
 from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings, TilesSettings
 from vae_sci.contracts import FIELDS, MEASURED_CELLS, TILES
 from vae_sci.errors import InputError, SettingsError
+from vae_sci.images.flat_field import FlatField
 from vae_sci.images.index import index_plate
 from vae_sci.tiles.crop import CELL, NEIGHBOUR, tile_pixels
 from vae_sci.tiles.make import make_tiles
@@ -215,3 +216,31 @@ def test_settings_that_do_not_fit_the_images(
     index.to_parquet(fields)
     with pytest.raises(InputError, match=r"0\.5 µm in .*0\.6 µm in"):
         make_tiles(plate[0], fields, TilesSettings(), ImagesSettings(), 0, tmp_path)
+
+
+def test_a_flat_field_corrects_the_table_and_not_the_store(
+    plate: tuple[PlateRow, Path], made: Path, tmp_path: Path
+) -> None:
+    fields = small(made, tmp_path / "fields.parquet")
+    gain = np.broadcast_to(np.linspace(0.5, 1.5, 512), (3, 512, 512)).astype(np.float32)
+    known = np.zeros(3)
+    used = np.array([False, True, True])
+    lit = ("mitochondria", "fibres")
+    flat = FlatField(np.where(used[:, None, None], gain, 1), known + 100, known, known, used)
+    flat.write(tmp_path / "even" / "flat_field" / "tiny1.npz")
+    even = CHANNELS.model_copy(update={"flat_field": "retrospective"})
+    tables, stores = [], []
+    for name, images in (("raw", CHANNELS), ("even", even)):
+        make_tiles(plate[0], fields, TilesSettings(size=SIZE), images, 0, tmp_path / name)
+        tables.append(MEASURED_CELLS.read(tmp_path / name / "measured" / "cells" / "tiny1.parquet"))
+        stores.append(open_store(tmp_path / name / "tiles" / "tiny1.zarr"))
+    raw, corrected = tables
+    assert (raw["store_digest"] == corrected["store_digest"]).all()
+    changed = {name for name in raw if not raw[name].equals(corrected[name])}
+    measured = {name for name in changed if not name.startswith("outlier_")}
+    assert measured == {f"{what}_{c}" for what in ("intensity", "spread") for c in lit}
+    tiles: Any = stores[1]["tiles"]
+    row = corrected.iloc[3]
+    there = gain[2, row.y0 : row.y0 + SIZE, row.x0 : row.x0 + SIZE]
+    light = (tiles[3, 2] - 100.0) / there + 100
+    assert row["intensity_fibres"] == pytest.approx(light.mean(), rel=1e-5)

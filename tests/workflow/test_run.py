@@ -155,7 +155,8 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     [
         ("FIGURES", {"compare", "draw_quality", "figures", "overlay"}),
         ("EMBED", {"embed", "phenotypes", *AFTER_PHENOTYPES}),
-        ("INDEX", {"index", "tiles", "overlay", "select", *AFTER_SELECT}),
+        ("INDEX", {"index", "flat_field", "tiles", "overlay", "select", *AFTER_SELECT}),
+        ("FLAT_FIELD", {"flat_field", "tiles", "select", *AFTER_SELECT}),
     ],
 )
 def test_a_new_version_of_an_algorithm_reruns_what_depends_on_it(

@@ -78,8 +78,13 @@ def tile_quality(
         "autocorrelation": autocorrelation(tiles),
         "focus": focus(tiles[:, 0]),
     }
-    means, spreads = tiles.mean(axis=(2, 3)), tiles.std(axis=(2, 3))
+    return pd.DataFrame(columns | intensities(tiles, channels))
+
+
+def intensities(tiles: NDArray[Any], channels: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Columns `intensity_` and `spread_` of tiles (N, C, H, W): mean and sd, grey levels."""
+    columns = {}
     for index, channel in enumerate(channels):
-        columns[f"intensity_{channel}"] = means[:, index]
-        columns[f"spread_{channel}"] = spreads[:, index]
-    return pd.DataFrame(columns)
+        columns[f"intensity_{channel}"] = tiles[:, index].mean(axis=(1, 2), dtype=np.float64)
+        columns[f"spread_{channel}"] = tiles[:, index].std(axis=(1, 2), dtype=np.float64)
+    return columns

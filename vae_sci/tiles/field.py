@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from vae_sci.config import ImagesSettings, PlateRow, SegmentationSettings
+from vae_sci.images.flat_field import read_flat_field
 from vae_sci.images.quality import camera_ceiling, measure_field
 from vae_sci.images.read import read_field
 from vae_sci.tiles.cells import cell_finder
-from vae_sci.tiles.crop import corners, crop, crop_masks, tile_quality
+from vae_sci.tiles.crop import corners, crop, crop_masks, intensities, tile_quality
 from vae_sci.tiles.segment import Segmentation
 from vae_sci.tiles.staging import CutField
 
@@ -21,7 +24,8 @@ class FieldCutter:
     ----------
     fields : of each field its rows of the plate's table of fields, a row per channel.
     size : of a tile, pixels. pixel : µm per pixel, if it is known.
-    Raises as `cell_finder`.
+    flat : of the plate's flat field, for the intensities of tiles; None: light counts as even.
+    Raises as `cell_finder` and `read_flat_field`.
     """
 
     def __init__(
@@ -32,9 +36,13 @@ class FieldCutter:
         segmentation: SegmentationSettings,
         images: ImagesSettings,
         pixel: float | None,
+        flat: Path | None = None,
     ) -> None:
         self.plate, self.fields, self.size = row.plate, fields, size
         self.channels = list(fields[0].sort_values("channel_index")["channel"])
+        height, width = (int(fields[0][name].iloc[0]) for name in ("height", "width"))
+        shape = (len(self.channels), height, width)
+        self.flat = None if flat is None else read_flat_field(flat, shape)
         self.find = cell_finder(row, pd.concat(fields), segmentation, images, pixel)
 
     def __call__(self, number: int) -> CutField:
@@ -53,6 +61,9 @@ class FieldCutter:
         masks = crop_masks(found.cells, cells["label"].to_numpy(np.int64), first, self.size)
         ceilings = [camera_ceiling(plane.max()) for plane in field]
         cells = pd.concat([cells, tile_quality(tiles, self.channels, ceilings)], axis=1)
+        if self.flat is not None:
+            even = crop(self.flat.correct(field), first, self.size)
+            cells = cells.assign(**intensities(even, self.channels))
         cells = cells.assign(**where)
         names = found.names[cells.pop("label") - 1]
         cells["cell_id"] = [f"{self.plate}/{well}/{site}/{name}" for name in names]

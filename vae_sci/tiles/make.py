@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,9 @@ def make_tiles(
     cells are kept for what follows, `select_cells` decides by these measures.
 
     fields : the plate's table of fields (`images.index_plate`); not read for kind `tiles`.
-    results : the folder of results. processes : fields that are cut side by side; the bytes do not
-        depend on it, and what a run that was cut off has done is taken up.
+    results : the folder of results, with the plate's flat field if `images` ask for one.
+    processes : fields that are cut side by side; the bytes do not depend on it, and what a run
+        that was cut off has done is taken up.
     progress : called with (fields or stacks done, all).
     Raises `InputError` where the plate gives no cell, or its stacks or table cannot be used.
     """
@@ -95,7 +97,10 @@ def _from_fields(
         raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
     pixel = common_pixel_size(index)
     size = tile_pixels(settings, pixel)
-    make = partial(FieldCutter, row, good, size, settings.segmentation, images, pixel)
+    flat = None
+    if images.flat_field == "retrospective":
+        flat = path.parents[1] / "flat_field" / f"{row.plate}.npz"
+    make = partial(FieldCutter, row, good, size, settings.segmentation, images, pixel, flat)
     channels = make().channels  # here too, so that what cannot be used is told before any work
     belongs_to = {
         "algorithm": algorithms.TILES,
@@ -104,6 +109,7 @@ def _from_fields(
         "fields": index.astype(str).to_dict("list"),
         # The table of fields tells of images by their time of change, not of masks.
         "masks": watch.digest(row) if row.masks else None,
+        "flat_field": hashlib.blake2b(flat.read_bytes()).hexdigest() if flat else None,
     }
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0

@@ -143,5 +143,12 @@ def inputs_of(wildcards):
     return [ancient(row.platemap)] * bool(row.platemap) + [row.table] * bool(row.table)
 
 
+def flat_field_of(wildcards):
+    """The plate's flat field, where the settings ask for one and there are whole fields."""
+    wanted = SETTINGS.images.flat_field == "retrospective"
+    whole = ROWS[wildcards.plate].kind == "images"
+    return [f"{RESULTS}/flat_field/{wildcards.plate}.npz"] * (wanted and whole)
+
+
 def platemaps(wildcards):
     return sorted({row.platemap for row in ROWS.values() if row.platemap})

@@ -52,3 +52,36 @@ rule index:
     shell:
         "vae-sci index --plate {wildcards.plate} --plates {params.plates:q} "
         "--results {params.results:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule flat_field:
+    """Tell from a plate's images how much of the light reaches each pixel, and draw it."""
+    input:
+        fields=f"{RESULTS}/images/{{plate}}.parquet",
+    output:
+        flat=f"{RESULTS}/flat_field/{{plate}}.npz",
+        figure=report(
+            f"{RESULTS}/flat_field/{{plate}}.png",
+            caption="../report/flat_field.rst",
+            category="Figures",
+            labels={"model": "all", "figure": "flat field {plate}"},
+        ),
+        svg=f"{RESULTS}/flat_field/{{plate}}.svg",
+    log:
+        f"{RESULTS}/logs/flat_field/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/flat_field/{{plate}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        version=algorithms.FLAT_FIELD,
+        raw=raw_files,
+        settings=room("images"),
+        results=results_folder,
+    shell:
+        "vae-sci flat-field --plate {wildcards.plate} --results {params.results:q} "
+        "--settings {params.settings:q} > {log:q} 2>&1"

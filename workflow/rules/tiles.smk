@@ -2,6 +2,7 @@ rule tiles:
     """Cut a plate's cells into tiles of raw counts; split by well; measure their quality."""
     input:
         inputs_of,
+        flat_field_of,
         fields=f"{RESULTS}/images/{{plate}}.parquet",
     output:
         store=directory(f"{RESULTS}/tiles/{{plate}}.zarr"),
