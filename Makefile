@@ -35,7 +35,7 @@ demo: .venv/ready
 
 # A file's tests stay together: they share what they made.
 test: .venv/ready
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -19,6 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that they do not keep a single process busy at the end."""
+    long = {"workflow", "cluster", "browser"}
+    items.sort(key=lambda item: item.path.parent.name not in long)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """As above, for the whole run: searching neighbours (numba) raises torch's threads again."""
