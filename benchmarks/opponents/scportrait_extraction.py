@@ -15,7 +15,7 @@ are cut, where ours drops every cell that touches the edge of its field.
 seconds: `Project.extract` alone, which reads image, labels and centres from SpatialData's store
 and writes its HDF5 file. load_seconds, not among them: TIFF to that store, and centres of cells
 (compiled by numba at its first call), both of which ours does within its time. peak_mb: of
-extraction, in a process of its own, with the memory that its workers share counted in each.
+extraction, with what loading left behind, and the memory that workers share counted in each.
 
 Not the same product: scPortrait multiplies crops by the cell's blurred mask, stretches each channel
 of each cell to 0 to 1 and keeps float16 (lzf); ours keeps raw counts and the mask apart (zstd).
@@ -27,9 +27,7 @@ import argparse
 import json
 import resource
 import time
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
-from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +110,8 @@ def main() -> None:
     given.out.mkdir(parents=True)
     out = given.out.resolve()
     load_seconds = load(given.fields, out, given.processes)
-    # A new process, so that the peak is of extraction alone; what it starts itself is forked, as in
-    # a script of its own (spawned, its Manager would take seconds to import all again).
-    with ProcessPoolExecutor(
-        1, get_context("spawn"), initializer=set_start_method, initargs=("fork", True)
-    ) as one:
-        found = one.submit(extract, out, given.processes).result()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    found = extract(out, given.processes)
     found["load_seconds"] = load_seconds
     found["what"] = f"scPortrait {version('scportrait')}: Project.extract on one stacked image"
     print(json.dumps(found))
