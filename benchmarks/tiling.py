@@ -1,6 +1,7 @@
 """How fast are tiles cut, how much memory does it take, and does a killed run lose anything?
 
     python benchmarks/tiling.py --json FILE [--fields N] [--kills K] [--work DIR] [--seed S]
+        [--scportrait PYTHON]
 
 N fields of 1,080 × 1,080 pixels in three channels, copies of four simulated ones, with the masks
 that segmentation found in them, so that cutting alone is timed. Rows: one process and two, N
@@ -9,6 +10,9 @@ without the start of Python; memory is the largest of its processes' peaks, adde
 
 The floor does what no tiling can do without: it decodes every field and mask once, and writes the
 same bytes into the same kind of store, in one process.
+
+With `--scportrait PYTHON`, that of an environment with scPortrait, the same N fields and masks are
+cut by its extraction too, by one process and two; opponents/scportrait_extraction.py tells how.
 
 With `--kills K` the tiling of N fields by two processes is ended by SIGKILL at K moments drawn
 evenly from its duration, and started again: told are the fields that were staged by then, and
@@ -47,6 +51,7 @@ CHANNELS = ImagesSettings(channels={"1": "nucleus", "2": "mitochondria", "3": "f
 SIZE = 64
 PLATE = "timed"
 WELLS = [f"{row}{column:02d}" for row in "ABCDEFGHIJKLMNOP" for column in range(1, 25)]
+OPPONENT = Path(__file__).parent / "opponents" / "scportrait_extraction.py"
 RECIPE = Path(__file__).parents[1] / "resources" / "simulate" / "tiny.yaml"
 
 # In a process of its own: the peak is of this run alone.
@@ -180,6 +185,19 @@ def floor(row: PlateRow, results: Path, work: Path) -> float:
     return time.perf_counter() - start
 
 
+def scportrait(python: Path, row: PlateRow, out: Path, processes: int) -> dict[str, Any]:
+    """Cut the plate by scPortrait; seconds, memory and cells per second."""
+    shutil.rmtree(out, ignore_errors=True)
+    fields = Path(row.masks or "").parent
+    call = [str(python), str(OPPONENT), "--fields", str(fields), "--out", str(out)]
+    call += ["--processes", str(processes)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout.splitlines()[-1])  # its software prints too
+    return {"processes": processes, **found, "cells_per_s": found["cells"] / found["seconds"]}
+
+
 def contents(results: Path) -> str:
     """Digest of all that tiling wrote."""
     whole = hashlib.blake2b(digest_size=16)
@@ -213,6 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder of fields and stores; beside the JSON")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scportrait", type=Path, metavar="PYTHON", help="cut by scPortrait too")
     given = parser.parse_args(arguments)
     work = given.work or given.json.with_suffix("")
     work.mkdir(parents=True, exist_ok=True)
@@ -226,9 +245,15 @@ def main(arguments: list[str] | None = None) -> int:
     whole = cut(row, work / "results", 2)
     wanted = contents(work / "results")
     seconds = floor(row, work / "results", work)
+    opponent = []
+    for processes in (1, 2) if given.scportrait else ():
+        found = scportrait(given.scportrait, row, work / "scportrait", processes)
+        opponent.append({"fields": given.fields, **found})
+        print(opponent[-1], file=sys.stderr)
     moments = np.random.default_rng(given.seed).uniform(0, whole["seconds"] + 1, given.kills)
     report: dict[str, Any] = {
         "runs": rows,
+        "scportrait": opponent,
         "floor_seconds": seconds,
         "share_of_floor": seconds / rows[0]["seconds"],
         "two_processes_times": rows[0]["seconds"] / rows[1]["seconds"],
@@ -237,14 +262,14 @@ def main(arguments: list[str] | None = None) -> int:
         "kills": [kill(row, work / "results", after, wanted) for after in moments],
     }
     write_json(report, given.json)
-    print(
-        "| fields | processes | cells | seconds | cells/s | peak, MB |\n|---|---|---|---|---|---|"
-    )
-    for found in rows:
-        print(
-            f"| {found['fields']} | {found['processes']} | {found['cells']} "
-            f"| {found['seconds']:.1f} | {found['cells_per_s']:.0f} | {found['peak_mb']:.0f} |"
-        )
+    print("| cut by | fields | processes | cells | seconds | cells/s | peak, MB |")
+    print("|---|---|---|---|---|---|---|")
+    for name, runs in (("vae_sci", rows), ("scPortrait", opponent)):
+        for found in runs:
+            print(
+                f"| {name} | {found['fields']} | {found['processes']} | {found['cells']} "
+                f"| {found['seconds']:.1f} | {found['cells_per_s']:.0f} | {found['peak_mb']:.0f} |"
+            )
     print(
         f"\nFloor: {seconds:.1f} s; one process runs at {report['share_of_floor']:.0%} of it, two "
         f"at {report['two_processes_times']:.2f} times one."
