@@ -135,13 +135,15 @@ def _bars(
         axis.barh(place, values, each * 0.9, color=CATEGORIES[k], label=column)
         for y, value in zip(place, values, strict=True):
             if np.isfinite(value):
-                axis.text(value, y, f" {number(value)}", va="center", fontsize=6)
+                axis.text(max(value, 0), y, f" {number(value)}", va="center", fontsize=6)
     axis.set_ylim(len(table) - 0.5, -0.5)
     axis.set_yticks([])
     if limits:
         axis.set_xlim(limits[0], limits[1] + 0.2 * (limits[1] - limits[0]))
     else:
-        axis.set_xlim(0, np.nanmax(table[columns].to_numpy(dtype=float)) * 1.25 + 1e-9)
+        found = table[columns].to_numpy(dtype=float)
+        low, high = np.nanmin(found, initial=0), np.nanmax(found, initial=1e-9)
+        axis.set_xlim(low, high + 0.25 * (high - low))
     axis.set_title(title)
 
 
