@@ -41,6 +41,9 @@ Room = Annotated[
         "JSON. Left out: defaults.",
     ),
 ]
+ImagesRoom = Annotated[
+    str | None, typer.Option("--images", help="Settings of the images, as for --settings.")
+]
 Model = Annotated[str, typer.Option(help="Name of the model: its folder under results/models.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Device = Annotated[
@@ -229,9 +232,7 @@ def tiles(
     plates: Plates = DEFAULT_PLATES,
     results: Results = DEFAULT_RESULTS,
     settings: Room = None,
-    images: Annotated[
-        str | None, typer.Option(help="Settings of the images, as for --settings.")
-    ] = None,
+    images: ImagesRoom = None,
     seed: Seed = 0,
     processes: Annotated[int, typer.Option(help="Fields that are cut side by side.", min=1)] = 1,
 ) -> None:
@@ -313,9 +314,7 @@ def overlay(
     plates: Plates = DEFAULT_PLATES,
     results: Results = DEFAULT_RESULTS,
     settings: Room = None,
-    images: Annotated[
-        str | None, typer.Option(help="Settings of the images, as for --settings.")
-    ] = None,
+    images: ImagesRoom = None,
 ) -> None:
     """Draw what was taken for nuclei and cells: outlines on a few fields of a plate.
 
