@@ -342,6 +342,15 @@ class PhenotypesSettings(Room):
         description="against control wells: none, standardize (each dimension to mean 0 and sd 1 "
         "of the controls) or whiten (their covariance to the identity)",
     )
+    reference: str | None = Field(
+        None,
+        description="treatment that z is measured against; null: the wells marked as controls",
+    )
+    harmony: bool = Field(
+        False,
+        description="then move plates onto each other by Harmony, which may take treatment effects "
+        "with it; needs `pip install vae_sci[harmony]`",
+    )
     min_control_cells: int = Field(
         20, ge=2, description="fewer control cells than this on a plate: fall back to its batch"
     )

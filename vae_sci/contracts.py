@@ -415,11 +415,16 @@ TREATMENTS = Contract(
         Column("n_cells", "Int64", "cells"),
         Column("n_wells", "Int64", "wells"),
         Column("n_plates", "Int64", "plates"),
-        Column("distance", "float64", "length of its mean normalised z: control sd units"),
+        Column(
+            "distance",
+            "float64",
+            "length of the mean over its wells of z minus its plate's controls: control sd units",
+        ),
         Column(
             "p_value",
             "float64",
-            "how often wells exchanged with controls of their plates lie as far from these",
+            "how often wells exchanged with controls of their plates lie as far from these, in "
+            "Mahalanobis distance between wells",
             nullable=True,
         ),
         Column(
@@ -438,12 +443,125 @@ TREATMENTS = Contract(
             nullable=True,
         ),
         Column(
+            "auroc_intensity",
+            "float64",
+            "the same probe on mean and contrast of the channels alone, for comparison",
+            nullable=True,
+        ),
+        Column(
+            "cell_count",
+            "float64",
+            "cells per well over the median of its plate's controls, median over wells; empty: no "
+            "controls there",
+            nullable=True,
+        ),
+        Column(
+            "heterogeneity",
+            "float64",
+            "rms distance of cells from the mean of their well over that of controls, median over "
+            "wells; above 1: its cells differ more from one another",
+            nullable=True,
+        ),
+        Column("edge_share", "float64", "share of its wells on the border of the plate"),
+        Column(
+            "edge_share_control",
+            "float64",
+            "the same of the controls on its plates; empty: none",
+            nullable=True,
+        ),
+        Column(
+            "agreement",
+            "float64",
+            "mean cosine between what it did on its plates, two at a time; empty: one plate",
+            nullable=True,
+        ),
+        Column(
+            "suspicion",
+            "string",
+            "what else may have moved the cells: few cells, edge wells, plates that do not agree, "
+            "one well or plate; empty: nothing was seen",
+            nullable=True,
+        ),
+        Column(
             "top_cluster",
             "string",
             "cluster enriched against controls with the smallest p_value; none such: its commonest",
         ),
     ),
     key=("treatment", "concentration"),
+)
+
+DOSES = Contract(
+    "phenotypes/{model}/doses.csv",
+    "treatments with a concentration, one row each: does the effect rise with the dose?",
+    (
+        Column("treatment", "string", "name of the treatment, from the platemap"),
+        Column("n_doses", "Int64", "concentrations"),
+        Column("n_wells", "Int64", "wells"),
+        Column(
+            "trend",
+            "float64",
+            "Spearman correlation of dose and effect over wells; the effect is measured along the "
+            "mean effect of all its wells; empty: one concentration",
+            nullable=True,
+        ),
+        Column(
+            "p_value",
+            "float64",
+            "how often doses exchanged between wells of a plate rise as steeply",
+            nullable=True,
+        ),
+        Column(
+            "q_value", "float64", "false discovery rate among all treatments tested", nullable=True
+        ),
+        Column("untested", "string", "why there is no p_value; empty: there is", nullable=True),
+        Column(
+            "lowest_active",
+            "float64",
+            "lowest concentration with a q_value of at most 0.05 in treatments.csv; empty: none",
+            nullable=True,
+        ),
+    ),
+    key=("treatment",),
+)
+
+SIMILAR = Contract(
+    "phenotypes/{model}/similar.csv",
+    "per treatment and concentration the five others that moved z in the most similar direction",
+    (
+        *_TREATED[:2],
+        Column("rank", "Int64", "1: the most similar"),
+        Column("other_treatment", "string", "the other, which may be another dose", nullable=True),
+        Column("other_concentration", "float64", "its concentration", nullable=True),
+        Column("cosine", "float64", "of the angle between the two effects: 1 the same direction"),
+        Column("distance", "float64", "between the two effects: control sd units"),
+    ),
+    key=("treatment", "concentration", "rank"),
+)
+
+NORMALIZATION = Contract(
+    "phenotypes/{model}/normalization.csv",
+    "what each step of normalisation did: can plates, and can treatments, still be told from z?",
+    (
+        Column("step", "string", "raw, standardize or whiten, harmony: z after this step"),
+        Column(
+            "target",
+            "string",
+            "what is predicted: plate of controls (a batch effect), plate of all cells, treatment "
+            "(what should stay)",
+        ),
+        Column(
+            "accuracy",
+            "float64",
+            "balanced accuracy of the 10 nearest cells (cosine) of other wells; empty: fewer than "
+            "two labels with two wells",
+            nullable=True,
+        ),
+        Column("chance", "float64", "accuracy of guessing", nullable=True),
+        Column("n_cells", "Int64", "cells, a random choice of at most 5,000"),
+        Column("n_labels", "Int64", "plates or treatments among them"),
+    ),
+    key=("step", "target"),
 )
 
 PROFILES = Contract(
@@ -472,7 +590,15 @@ ENRICHMENT = Contract(
         Column(
             "share_control",
             "float64",
-            "share of the control cells that lie in it; empty: no controls",
+            "share of the control cells of its plates (none there: of all) that lie in it; empty: "
+            "no controls",
+            nullable=True,
+        ),
+        Column(
+            "odds_ratio",
+            "float64",
+            "odds of lying in the cluster over those of the controls, half a cell added to each "
+            "count",
             nullable=True,
         ),
         Column(
@@ -484,13 +610,14 @@ ENRICHMENT = Contract(
         Column(
             "p_value",
             "float64",
-            "Fisher's exact test, two-sided, cells as units: see README",
+            "how often wells exchanged with controls of their plates differ as much in their "
+            "share; empty: too few wells, see `untested` in treatments.csv",
             nullable=True,
         ),
         Column(
             "q_value",
             "float64",
-            "p-value adjusted after Benjamini and Hochberg",
+            "false discovery rate among all rows tested",
             nullable=True,
         ),
     ),
@@ -634,6 +761,9 @@ CONTRACTS = (
     CELLS,
     CLUSTERS,
     TREATMENTS,
+    DOSES,
+    SIMILAR,
+    NORMALIZATION,
     PROFILES,
     ENRICHMENT,
     GENERATED,

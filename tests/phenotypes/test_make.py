@@ -13,7 +13,18 @@ import pandas as pd
 import pytest
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.contracts import CELLS, CLUSTERS, EMBEDDINGS, ENRICHMENT, PROFILES, TILES, TREATMENTS
+from vae_sci.contracts import (
+    CELLS,
+    CLUSTERS,
+    DOSES,
+    EMBEDDINGS,
+    ENRICHMENT,
+    NORMALIZATION,
+    PROFILES,
+    SIMILAR,
+    TILES,
+    TREATMENTS,
+)
 from vae_sci.errors import ContractError, InputError
 from vae_sci.phenotypes.make import make_phenotypes
 
@@ -23,6 +34,9 @@ TABLES = {
     "cells.parquet": CELLS,
     "clusters.csv": CLUSTERS,
     "treatments.csv": TREATMENTS,
+    "doses.csv": DOSES,
+    "similar.csv": SIMILAR,
+    "normalization.csv": NORMALIZATION,
     "profiles.parquet": PROFILES,
     "enrichment.csv": ENRICHMENT,
 }
@@ -81,11 +95,12 @@ def test_a_screen_with_one_strong_treatment(screen: Any) -> None:
     assert scores["n_clusters"] == len(clusters)
     assert scores["normalized_by"] == {"plate": 280}
     assert scores["warnings"] == []
-    plate, treatment = scores["recovery"]["plate"], scores["recovery"]["treatment"]
-    assert plate["raw"] > 0.95
-    assert plate["normalized"] < 0.65
-    assert plate["chance"] == 0.5
-    assert treatment["normalized"] > treatment["chance"] + 0.2
+    table = tables["normalization.csv"].set_index(["target", "step"])
+    assert table.loc[("plate of all cells", "raw"), "accuracy"] > 0.95
+    assert table.loc[("plate of all cells", "standardize"), "accuracy"] < 0.65
+    assert table.loc[("plate of all cells", "raw"), "chance"] == 0.5
+    treatment = table.loc[("treatment", "standardize")]
+    assert treatment["accuracy"] > treatment["chance"] + 0.2
 
 
 def test_h5ad_opens_with_what_scanpy_needs(screen: Any) -> None:

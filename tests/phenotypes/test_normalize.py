@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.phenotypes.normalize import normalize, standardize, whiten
+from vae_sci.errors import SettingsError
+from vae_sci.phenotypes.normalize import (
+    harmonize,
+    normalization_table,
+    normalize,
+    standardize,
+    whiten,
+)
 
 SETTINGS = PhenotypesSettings()
 
@@ -125,3 +132,69 @@ def test_none_leaves_z_alone() -> None:
     np.testing.assert_array_equal(result, z)
     assert set(levels) == {"none"}
     assert warnings == []
+
+
+def test_another_reference_can_be_named() -> None:
+    z, cells = plates({"a": 40, "b": 40}, {"a": "one", "b": "one"})
+    cells["treatment"] = np.where(cells["control"], "DMSO", "taxol")
+    cells.loc[~cells["control"], "well"] = np.resize(["C01", "C02"], (~cells["control"]).sum())
+    result, levels, _ = normalize(z, cells, PhenotypesSettings(reference="taxol"))
+    assert set(levels) == {"plate"}
+    for plate in ("a", "b"):
+        here = ((cells["plate"] == plate) & ~cells["control"]).to_numpy()
+        np.testing.assert_allclose(result[here].mean(axis=0), 0, atol=1e-12)
+    with pytest.raises(SettingsError, match="DMSO, taxol"):
+        normalize(z, cells, PhenotypesSettings(reference="taxl"))
+
+
+def batch_effect() -> tuple[np.ndarray, pd.DataFrame]:
+    """Two plates of controls and a treatment; plate b is shifted and its second axis stretched."""
+    rng = np.random.default_rng(0)
+    wells = [("DMSO", f"B{k:02d}") for k in range(1, 7)] + [("drug", f"C{k:02d}") for k in range(3)]
+    parts, z = [], []
+    for plate in "ab":
+        for name, well in wells:
+            points = rng.normal(size=(40, 4)) + 6 * np.eye(4)[0] * (name == "drug")
+            z.append(points * [1, 3, 1, 1] + 4 if plate == "b" else points)
+            parts.append(pd.DataFrame({"treatment": name, "well": well, "plate": [plate] * 40}))
+    cells = pd.concat(parts, ignore_index=True).assign(batch="one")
+    return np.vstack(z), cells.assign(control=cells["treatment"] == "DMSO")
+
+
+def test_the_table_shows_plates_mixing_and_treatments_staying() -> None:
+    raw, cells = batch_effect()
+    z, _, _ = normalize(raw, cells, SETTINGS)
+    table = normalization_table({"raw": raw, "standardize": z}, cells, seed=0)
+    found = table.set_index(["target", "step"])["accuracy"]
+    assert found["plate of controls", "raw"] > 0.9
+    assert found["plate of controls", "standardize"] < 0.6
+    assert found["treatment", "standardize"] > 0.95
+    assert set(table["n_labels"]) == {2}
+    assert set(table.loc[table["target"] == "plate of controls", "n_cells"]) == {480}
+
+
+def test_harmony_mixes_plates_and_is_reproducible() -> None:
+    raw, cells = batch_effect()
+    labels = cells["plate"].to_numpy(dtype=str)
+    moved = harmonize(raw, labels, seed=0)
+    assert moved.shape == raw.shape
+    table = normalization_table({"raw": raw, "harmony": moved}, cells, seed=0)
+    found = table.set_index(["target", "step"])["accuracy"]
+    assert found["plate of controls", "harmony"] < found["plate of controls", "raw"] - 0.2
+    assert found["treatment", "harmony"] > 0.9
+    np.testing.assert_array_equal(moved, harmonize(raw, labels, seed=0))
+
+
+def test_a_wrong_whitening_would_be_seen() -> None:
+    """The check of whitening, on data off centre, against formulas that look right."""
+    z = correlated(5_000)
+
+    def off(white: np.ndarray) -> float:
+        return float(np.abs(np.cov(white.T, bias=True) - np.eye(8)).max())
+
+    values, vectors = np.linalg.eigh(np.cov(z.T, bias=True))
+    uncentred, axes = np.linalg.eigh(z.T @ z / len(z))
+    assert off(whiten(z, z)) < 1e-8
+    assert off((z - z.mean(0)) @ vectors / values @ vectors.T) > 0.1  # variance for sd
+    assert off(z @ (axes / np.sqrt(uncentred)) @ axes.T) > 0.1  # mean left in
+    assert off((z - z.mean(0)) @ vectors.T / np.sqrt(values) @ vectors) > 0.1  # axes transposed

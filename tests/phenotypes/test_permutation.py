@@ -10,9 +10,17 @@ import pytest
 from scipy import stats
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.contracts import TREATMENTS
+from vae_sci.contracts import DOSES, EMBEDDINGS, SIMILAR, TREATMENTS
 from vae_sci.phenotypes.make import make_phenotypes
-from vae_sci.phenotypes.permutation import arrangements, permutation_p_value
+from vae_sci.phenotypes.permutation import (
+    arrangements,
+    differences,
+    distance_p_value,
+    mahalanobis_metric,
+    p_values,
+    too_few,
+    trend_p_value,
+)
 
 
 def wells(n_controls: int, n_treated: int, plates: int, rng: np.random.Generator) -> tuple:
@@ -28,20 +36,49 @@ def test_all_ways_to_deal_the_labels_are_counted():
     plates[:10] = "other"
     treated[:10] = False  # a plate without treated wells adds nothing
     assert arrangements(treated, plates) == 45
+    doses = np.array([1, 1, 2, 2, 3, 3])
+    assert arrangements(doses, np.repeat("P", 6)) == 90
 
 
-def test_the_p_value_is_that_of_all_arrangements():
-    profiles, treated, plates = wells(5, 2, 1, np.random.default_rng(1))
-    profiles[treated] += 0.7
+def test_what_cannot_reach_significance_is_not_tested():
+    plates = np.repeat("P", 20)
+    assert too_few(np.arange(20) < 1, plates) is None  # 20 ways: p can be 0.05
+    assert "19 ways" in str(too_few(np.arange(19) < 1, plates[:19]))
 
-    def distance(chosen: tuple[int, ...]) -> float:
-        mask = np.isin(np.arange(7), chosen)
-        return float(np.linalg.norm(profiles[mask].mean(0) - profiles[~mask].mean(0)))
 
-    every = [distance(chosen) for chosen in itertools.combinations(range(7), 2)]
-    exact = np.mean(np.array(every) >= distance((0, 1)) - 1e-12)
-    found = permutation_p_value(profiles, treated, plates, seed=0)
-    assert found == pytest.approx(exact, abs=0.02)
+def test_p_values_are_those_of_all_arrangements():
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(7, 2)) + np.array([[0.7, 0.0]]) * (np.arange(7) < 2)[:, None]
+    plates = np.repeat("P", 7)
+    every = [
+        values[list(chosen)].mean(0) - values[[i for i in range(7) if i not in chosen]].mean(0)
+        for chosen in itertools.combinations(range(7), 2)
+    ]
+    exact = np.mean(np.array(every) >= every[0] - 1e-12, axis=0)
+    found = p_values(
+        (np.arange(7) < 2).astype(float), plates, lambda d: differences(d, plates) @ values, 0
+    )
+    np.testing.assert_allclose(found, exact, atol=0.02)
+
+
+def test_wells_are_compared_with_controls_of_their_own_plate():
+    treated = np.array([[1.0, 0, 0, 1, 1, 0]])
+    plates = np.array(["P", "P", "P", "Q", "Q", "Q"])
+    values = np.array([5.0, 1, 3, 104, 106, 100])
+    # P: 5 - 2 = 3; Q: 4 and 6; the mean over the three treated wells.
+    assert differences(treated, plates) @ values == pytest.approx([(3 + 4 + 6) / 3])
+
+
+def test_the_metric_is_blind_to_plates_and_to_the_scale_of_dimensions():
+    rng = np.random.default_rng(0)
+    mix = np.array([[2.0, 1.0], [0.0, 0.7]])
+    profiles, _, plates = wells(1500, 500, 2, rng)
+    profiles = profiles[:, :2] @ mix
+    profiles[plates == "P1"] += 50
+    metric = mahalanobis_metric(profiles, plates)
+    for plate in ("P0", "P1"):
+        np.testing.assert_allclose(metric[plates == plate].mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.cov(metric.T), np.eye(2), atol=0.1)
 
 
 def test_p_values_are_even_where_nothing_was_done_whatever_the_plates_are_like():
@@ -49,15 +86,27 @@ def test_p_values_are_even_where_nothing_was_done_whatever_the_plates_are_like()
     found = []
     for _ in range(150):
         profiles, treated, plates = wells(6, 2, 2, rng)
+        profiles[:, 0] *= 5
         profiles[plates == "P1"] += 100  # a plate effect is no effect
-        found.append(permutation_p_value(profiles, treated, plates, seed=int(rng.integers(1e6))))
+        found.append(distance_p_value(profiles, treated, plates, seed=int(rng.integers(1e6))))
     assert stats.kstest(found, "uniform").pvalue > 1e-3
 
 
 def test_a_strong_effect_has_the_smallest_p_there_can_be():
     profiles, treated, plates = wells(8, 2, 3, np.random.default_rng(3))
     profiles[treated, 0] += 50
-    assert permutation_p_value(profiles, treated, plates, seed=0) <= 2e-4
+    assert distance_p_value(profiles, treated, plates, seed=0) <= 2e-4
+
+
+def test_trends_are_one_sided_and_blind_to_plates():
+    ranks, plates = np.tile([1.0, 1, 2, 2, 3, 3], 2), np.repeat(["P", "Q"], 6)
+    noise = np.random.default_rng(0).normal(size=12)
+    rising = ranks + 0.1 * noise + 50 * (plates == "Q")
+    assert trend_p_value(rising, ranks, plates, 0) < 1e-3
+    assert trend_p_value(-rising, ranks, plates, 0) > 0.999
+    rng = np.random.default_rng(1)
+    null = [trend_p_value(rng.normal(size=12), ranks, plates, k) for k in range(150)]
+    assert stats.kstest(null, "uniform").pvalue > 1e-3
 
 
 def test_the_table_tells_active_treatments_and_why_others_were_not_tested(screen: Any):
@@ -78,3 +127,50 @@ def test_the_table_tells_active_treatments_and_why_others_were_not_tested(screen
     assert table.loc["alone", "untested"] == "no control well on its plates"
     assert table.loc[["rare", "alone", "DMSO"], ["p_value", "q_value"]].isna().all(axis=None)
     assert table.loc[["moved", "same", "DMSO"], "untested"].isna().all()
+
+
+def test_doses_are_ordered_and_alike_treatments_find_each_other(screen: Any):
+    layout = {f"B{i:02d}": ("DMSO", 0.0, True) for i in range(2, 10)}
+    for row, dose in zip("CDE", (0.1, 1.0, 10.0), strict=True):
+        layout |= {f"{row}02": ("drug", dose, False), f"{row}03": ("drug", dose, False)}
+        layout |= {f"{row}04": ("inert", dose, False), f"{row}05": ("inert", dose, False)}
+    layout |= {"F02": ("once", 1.0, False), "F03": ("once", 1.0, False)}
+    screen.add("P1", layout).add("P2", layout)
+    for plate in ("P1", "P2"):
+        shift_by_dose(screen, plate, layout, {"drug": {0.1: 0.5, 1.0: 2.0, 10.0: 6.0}})
+        shift_by_dose(screen, plate, layout, {"once": {1.0: 4.0}})
+    make_phenotypes(screen.rows, screen.results, "vae", PhenotypesSettings(), 0)
+    folder = screen.results / "phenotypes" / "vae"
+    doses = DOSES.read(folder / "doses.csv").set_index("treatment")
+    assert doses.loc["drug", ["n_doses", "n_wells"]].tolist() == [3, 12]
+    assert doses.loc["drug", "trend"] > 0.85
+    assert doses.loc["drug", "q_value"] < 0.01
+    assert doses.loc["drug", "lowest_active"] in (0.1, 1.0)
+    assert doses.loc["inert", "q_value"] > 0.05
+    assert np.isnan(doses.loc["inert", "lowest_active"])
+    assert doses.loc["once", "untested"] == "one concentration"
+    assert np.isnan(doses.loc["once", "trend"])
+    assert "DMSO" not in doses.index
+    similar = SIMILAR.read(folder / "similar.csv")
+    nearest = similar[(similar["treatment"] == "drug") & (similar["concentration"] == 10)].iloc[0]
+    assert nearest["rank"] == 1
+    assert (nearest["other_treatment"], nearest["other_concentration"]) in {
+        ("drug", 1.0),
+        ("once", 1.0),
+    }
+    assert nearest["cosine"] > 0.9
+    assert (similar.groupby(["treatment", "concentration"])["cosine"].diff().dropna() <= 0).all()
+
+
+def shift_by_dose(
+    screen: Any,
+    plate: str,
+    layout: dict[str, tuple[str, float, bool]],
+    by: dict[str, dict[float, float]],
+) -> None:
+    """Move the cells of some treatments along z_000, by dose."""
+    path = screen.embedding(plate)
+    table = EMBEDDINGS.read(path)
+    what = table["cell_id"].str.split("/").str[1].map(layout)
+    table["z_000"] += [by.get(name, {}).get(dose, 0.0) for name, dose, _ in what]
+    EMBEDDINGS.write(table, path)

@@ -112,6 +112,13 @@ def make_results(
         q_value=0.02,
         untested=None,
         auroc=0.7,
+        auroc_intensity=0.6,
+        cell_count=rng.uniform(0.3, 1.2, len(treatments)),
+        heterogeneity=rng.uniform(0.9, 1.3, len(treatments)),
+        edge_share=0.0,
+        edge_share_control=0.1,
+        agreement=rng.uniform(-0.2, 1, len(treatments)),
+        suspicion=None,
         top_cluster="0",
     )
     TREATMENTS.write(treatments, results / "phenotypes/vae/treatments.csv")
@@ -143,6 +150,7 @@ def make_results(
         pairs.assign(
             share=0.1,
             share_control=0.1,
+            odds_ratio=np.exp2(ratio),
             log2_enrichment=ratio,
             p_value=0.5,
             q_value=np.where(ratio.abs() > 1.5, 0.01, 0.6),

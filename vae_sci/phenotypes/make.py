@@ -10,22 +10,34 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import vae_sci
 from vae_sci.config import PhenotypesSettings, PlateRow
-from vae_sci.contracts import CELLS, CLUSTERS, EMBEDDINGS, ENRICHMENT, PROFILES, TILES, TREATMENTS
+from vae_sci.contracts import (
+    CELLS,
+    CLUSTERS,
+    DOSES,
+    EMBEDDINGS,
+    ENRICHMENT,
+    NORMALIZATION,
+    PROFILES,
+    SIMILAR,
+    TILES,
+    TREATMENTS,
+)
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import write_json
 from vae_sci.images.platemap import need_wells, read_platemap
 from vae_sci.phenotypes.cluster import cluster_table, leiden
+from vae_sci.phenotypes.effects import well_effects
 from vae_sci.phenotypes.enrichment import treatment_enrichment
 from vae_sci.phenotypes.h5ad import write_h5ad
 from vae_sci.phenotypes.map import draw_map
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
-from vae_sci.phenotypes.normalize import normalize
+from vae_sci.phenotypes.normalize import harmonize, normalization_table, normalize
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, well_profiles
-from vae_sci.phenotypes.scores import recovery
-from vae_sci.phenotypes.treatments import treatment_table
+from vae_sci.phenotypes.treatments import dose_table, similar_table, treatment_table
 
 log = logging.getLogger("vae_sci")
 
@@ -53,7 +65,7 @@ def make_phenotypes(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `{results}/phenotypes/{model}/`: cells, clusters, treatments, profiles, enrichment.
+    """Write `{results}/phenotypes/{model}/`: the tables of cells, clusters, treatments and wells.
 
     Reads `{results}/tiles/{plate}.parquet`, `{results}/embeddings/{model}/{plate}.parquet` and the
     platemaps of `rows`. `progress` is called with (steps done, steps in all). Every random choice
@@ -68,11 +80,17 @@ def make_phenotypes(
         if progress is not None:
             progress(next(steps), _STEPS)
 
-    cells = read_cells(rows, results, model)
+    cells, intensities = read_cells(rows, results, model)
     names = latent_columns(cells)
     raw = cells[names].copy()
     done()
     z, levels, warnings = normalize(raw.to_numpy(), cells, settings)
+    after = {"raw": raw.to_numpy(), settings.normalization: z}
+    if settings.harmony:
+        moved = harmonize(z, cells["plate"].to_numpy(dtype=str), seed)
+        # Once more, so that z is in units of the controls again.
+        z, levels, _ = normalize(moved, cells, settings)
+        after["harmony"] = z
     if not cells["control"].any():
         warnings.append("no control cells: what compares treatments with controls is left empty")
     for warning in warnings:
@@ -85,29 +103,39 @@ def make_phenotypes(
     cells[["umap_1", "umap_2"]] = draw_map(z, graph, settings.umap_min_dist, seed)
     cells = CELLS.validate(cells, "the cells of this run")
     done()
-    enrichment = treatment_enrichment(cells)
-    treatments = treatment_table(cells, enrichment, settings, seed)
+    wells = well_effects(cells)
+    enrichment = treatment_enrichment(cells, seed)
+    beside, _, _ = normalize(
+        intensities / np.maximum(intensities.std(axis=0), 1e-12), cells, settings
+    )
+    treatments = treatment_table(cells, wells, beside, enrichment, settings, seed)
     done()
 
     folder = results / "phenotypes" / model
     CELLS.write(cells, folder / "cells.parquet")
     CLUSTERS.write(cluster_table(cells, enrichment), folder / "clusters.csv")
     TREATMENTS.write(treatments, folder / "treatments.csv")
+    DOSES.write(dose_table(wells, treatments, seed), folder / "doses.csv")
+    SIMILAR.write(similar_table(wells), folder / "similar.csv")
+    NORMALIZATION.write(normalization_table(after, cells, seed), folder / "normalization.csv")
     PROFILES.write(well_profiles(cells), folder / "profiles.parquet")
     ENRICHMENT.write(enrichment, folder / "enrichment.csv")
     about = {"settings": settings.model_dump(), "seed": seed, "versions": versions()}
     write_h5ad(cells, raw, about, folder / "cells.h5ad")
-    write_json(_scores(cells, raw, warnings, seed), folder / "scores.json")
+    write_json(_scores(cells, warnings), folder / "scores.json")
     done()
 
 
-def read_cells(rows: list[PlateRow], results: Path, model: str) -> pd.DataFrame:
+def read_cells(
+    rows: list[PlateRow], results: Path, model: str
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """All cells of the screen sorted by `cell_id`: tile table, platemap and embedding joined.
 
     Carries `QUALITY` and whatever tile table and platemap hold beyond the contract; a column in
-    both is the platemap's.
+    both is the platemap's. With it mean and contrast of the channels (N, 2 C), grey levels.
     """
-    parts = [_read_plate(row, results, model) for row in rows]
+    plates = [_read_plate(row, results, model) for row in rows]
+    parts = [cells for cells, _ in plates]
     latent = [tuple(latent_columns(part)) for part in parts]
     other = next((i for i, names in enumerate(latent) if names != latent[0]), None)
     if other is not None:
@@ -130,7 +158,9 @@ def read_cells(rows: list[PlateRow], results: Path, model: str) -> pd.DataFrame:
             found=f"both for {_some(kinds.index[kinds > 1].get_level_values(0))}",
             action="give the wells that are not controls a treatment name of their own",
         )
-    return cells.sort_values("cell_id", ignore_index=True)
+    cells = cells.sort_values("cell_id", ignore_index=True)
+    levels = pd.concat([levels for _, levels in plates]).loc[cells["cell_id"]]
+    return cells, levels.to_numpy(dtype=np.float64)
 
 
 def versions() -> dict[str, str]:
@@ -139,7 +169,8 @@ def versions() -> dict[str, str]:
     return {"vae_sci": vae_sci.__version__} | {p: importlib.metadata.version(p) for p in packages}
 
 
-def _read_plate(row: PlateRow, results: Path, model: str) -> pd.DataFrame:
+def _read_plate(row: PlateRow, results: Path, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A plate's cells, and by `cell_id` the mean and contrast of their channels."""
     tiles_path = results / "tiles" / f"{row.plate}.parquet"
     embedding_path = results / "embeddings" / model / f"{row.plate}.parquet"
     tiles, embedding = TILES.read(tiles_path), EMBEDDINGS.read(embedding_path)
@@ -156,11 +187,8 @@ def _read_plate(row: PlateRow, results: Path, model: str) -> pd.DataFrame:
             )
     wanted = {column.name for column in CELLS.columns} | set(QUALITY)
     contract = {column.name for column in TILES.columns}
-    extra = [
-        name
-        for name in tiles.columns
-        if name not in contract and not name.startswith(("intensity_", "spread_"))
-    ]
+    levels = [name for name in tiles.columns if name.startswith(("intensity_", "spread_"))]
+    extra = [name for name in tiles.columns if name not in contract and name not in levels]
     cells = tiles[[name for name in tiles.columns if name in wanted & contract] + extra]
     cells = _with_treatment(cells, row, tiles_path).assign(batch=row.batch)
     taken = [n for n in cells.columns if n in _MADE_HERE or n.startswith(("z_", "sd_"))]
@@ -171,7 +199,8 @@ def _read_plate(row: PlateRow, results: Path, model: str) -> pd.DataFrame:
             action=f"rename them, as in columns = {taken[0]}:my_{taken[0]} in plates.tsv",
         )
     latent = [n for n in embedding.columns if not n.startswith("sd_")]
-    return cells.merge(embedding[latent], on="cell_id", validate="one_to_one")
+    cells = cells.merge(embedding[latent], on="cell_id", validate="one_to_one")
+    return cells, tiles.set_index("cell_id")[levels]
 
 
 def _with_treatment(cells: pd.DataFrame, row: PlateRow, source: Path) -> pd.DataFrame:
@@ -208,21 +237,12 @@ def _with_treatment(cells: pd.DataFrame, row: PlateRow, source: Path) -> pd.Data
     return cells
 
 
-def _scores(
-    cells: pd.DataFrame, raw: pd.DataFrame, warnings: list[str], seed: int
-) -> dict[str, Any]:
-    """What `scores.json` holds: counts, and what can be read from z before and after."""
-    wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
-    z = {"raw": raw.to_numpy(), "normalized": cells[latent_columns(cells)].to_numpy()}
-    labels = {"plate": cells["plate"], "treatment": cells["treatment"].fillna("")}
+def _scores(cells: pd.DataFrame, warnings: list[str]) -> dict[str, Any]:
+    """What `scores.json` holds: counts, what z was normalised by, and warnings."""
     return {
         "n_cells": len(cells),
         "n_clusters": int(cells["cluster"].nunique()),
         "normalized_by": cells["normalized_by"].value_counts().to_dict(),
-        "recovery": {
-            name: recovery(z, label.to_numpy(dtype=str), wells, seed)
-            for name, label in labels.items()
-        },
         "warnings": warnings,
     }
 

@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vae_sci.config import PhenotypesSettings
+from vae_sci.errors import InputError, SettingsError
+from vae_sci.phenotypes.scores import recovery
 
 Array = NDArray[np.float64]
 Level = Literal["plate", "batch", "screen", "all", "none"]
@@ -59,6 +61,24 @@ METHODS: dict[str, Callable[[Array, Array, float], Array]] = {
 }
 
 
+def reference_cells(cells: pd.DataFrame, settings: PhenotypesSettings) -> NDArray[np.bool_]:
+    """Which cells (N,) z is measured against: `settings.reference`.
+
+    Raises `SettingsError` where it names no treatment of the screen.
+    """
+    if settings.reference is None:
+        return cells["control"].to_numpy(dtype=bool)
+    chosen = (cells["treatment"] == settings.reference).fillna(False).to_numpy(dtype=bool)
+    if not chosen.any():
+        names = sorted(cells["treatment"].dropna().unique())
+        raise SettingsError(
+            required=f"phenotypes.reference: a treatment of the screen: {', '.join(names[:20])}",
+            found=f"'{settings.reference}'",
+            action="correct the name, or leave the key out to take the control wells",
+        )
+    return chosen
+
+
 def enough_controls(controls: pd.DataFrame, settings: PhenotypesSettings) -> bool:
     """Whether these control cells (columns plate, well) can stand for a population."""
     wells = len(controls[["plate", "well"]].drop_duplicates())
@@ -70,8 +90,9 @@ def normalize(
 ) -> tuple[Array, NDArray[np.object_], list[str]]:
     """z (N, d) against the controls of each cell's plate, or of the next level that has enough.
 
-    `cells` has a row per row of z, with columns plate, batch, well and control. The levels are
-    plate, batch, screen, and, where the whole screen has too few controls, all: every cell.
+    `cells` has a row per row of z, with columns plate, batch, well, treatment and control. Controls
+    are the cells of `reference_cells`. The levels are plate, batch, screen, and, where the whole
+    screen has too few controls, all: every cell.
 
     Returns the normalised z, the level used for each row, and a warning for each level that was
     fallen back to.
@@ -79,7 +100,7 @@ def normalize(
     if settings.normalization == "none":
         return z.copy(), np.full(len(z), "none", dtype=object), []
     method = METHODS[settings.normalization]
-    control = cells["control"].to_numpy(dtype=bool)
+    control = reference_cells(cells, settings)
     plates, batches = cells["plate"].to_numpy(), cells["batch"].to_numpy()
     result = np.empty_like(z)
     levels = np.empty(len(z), dtype=object)
@@ -95,6 +116,47 @@ def normalize(
                 f"{plate} ({len(own)} cells in {own['well'].nunique()} wells)"
             )
     return result, levels, [_warning(level, names, settings) for level, names in fallen.items()]
+
+
+def harmonize(z: Array, plates: NDArray[np.str_], seed: int) -> Array:
+    """z (N, d) with soft clusters of cells moved together across plates (Korsunsky et al. 2019).
+
+    It takes every difference between plates for technical: where plates carry other treatments,
+    what these did may go as well. The table `NORMALIZATION` tells.
+
+    Raises `InputError` where harmonypy is not installed.
+    """
+    try:
+        from harmonypy import run_harmony
+    except ModuleNotFoundError:
+        raise InputError(
+            required="the package harmonypy, for phenotypes.harmony",
+            found="it is not installed",
+            action="pip install vae_sci[harmony], or set phenotypes.harmony to false",
+        ) from None
+    done = run_harmony(z, {"plate": plates}, "plate", random_state=seed, verbose=False, ncores=1)
+    return np.asarray(done.result(), dtype=np.float64).reshape(z.shape)
+
+
+def normalization_table(steps: dict[str, Array], cells: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The table `NORMALIZATION` from z (N, d) after each step, by name, and the cells' columns."""
+    wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
+    plates = cells["plate"].to_numpy(dtype=str)
+    control = cells["control"].to_numpy(dtype=bool)
+    every = np.ones(len(cells), dtype=bool)
+    targets = {
+        "plate of controls": (plates, control),
+        "plate of all cells": (plates, every),
+        "treatment": (cells["treatment"].fillna("").to_numpy(dtype=str), every),
+    }
+    rows = []
+    for target, (labels, chosen) in targets.items():
+        features = {step: z[chosen] for step, z in steps.items()}
+        found = recovery(features, labels[chosen], wells[chosen], seed)
+        about = {"chance": found["chance"], "n_cells": found["n_cells"]}
+        about["n_labels"] = found["n_labels"]
+        rows += [{"step": s, "target": target, "accuracy": found[s], **about} for s in steps]
+    return pd.DataFrame(rows)
 
 
 def _reference(

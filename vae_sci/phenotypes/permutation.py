@@ -1,8 +1,12 @@
-"""Could a treatment's wells lie so far off by chance? Wells are exchanged within plates."""
+"""Could it be chance? Wells are exchanged within plates, never cells.
+
+Cells of a well share more than their treatment: as units they would make every difference count.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,41 +19,105 @@ DRAWS = 9_999
 LARGEST = 0.05
 """Where not even the rarest outcome has a p-value this small, nothing is tested."""
 
-
-def arrangements(treated: NDArray[np.bool_], plates: NDArray[np.str_]) -> int:
-    """In how many ways the labels treated (W,) can be dealt out anew within plates (W,)."""
-    return math.prod(
-        math.comb(int((plates == plate).sum()), int(treated[plates == plate].sum()))
-        for plate in np.unique(plates[treated])
-    )
+_BLOCK = 1_000
 
 
-def permutation_p_value(
+def arrangements(labels: NDArray[np.generic], plates: NDArray[np.str_]) -> int:
+    """In how many ways the labels (W,) can be dealt out anew within plates (W,)."""
+    ways = 1
+    for plate in np.unique(plates):
+        here = labels[plates == plate]
+        ways *= math.factorial(len(here))
+        for count in np.unique(here, return_counts=True)[1]:
+            ways //= math.factorial(int(count))
+    return ways
+
+
+def too_few(labels: NDArray[np.generic], plates: NDArray[np.str_]) -> str | None:
+    """Why wells with these labels cannot be tested, or None where they can."""
+    ways = arrangements(labels, plates)
+    if ways * LARGEST >= 1:
+        return None
+    return f"{ways} ways to exchange its wells, p could not be below {1 / ways:.2g}"
+
+
+def p_values(
+    labels: Array, plates: NDArray[np.str_], measure: Callable[[Array], Array], seed: int
+) -> Array:
+    """How often labels (W,) dealt out anew within plates (W,) measure at least as much.
+
+    `measure` takes labels (n, W) and returns statistics (n, …); p-values have the shape of one of
+    them. p = (1 + those at least as large) / (1 + DRAWS): never 0, and valid at any number of
+    draws (Phipson & Smyth 2010).
+    """
+    rng = np.random.default_rng(seed)
+    observed = measure(labels[None])[0]
+    # Equal arrangements differ by rounding alone.
+    reached = observed - 1e-9 * np.abs(observed)
+    as_large = np.zeros(np.shape(observed))
+    for start in range(0, DRAWS, _BLOCK):
+        dealt = np.empty((min(_BLOCK, DRAWS - start), len(labels)))
+        for plate in np.unique(plates):
+            wells = np.flatnonzero(plates == plate)
+            dealt[:, wells] = rng.permuted(np.tile(labels[wells], (len(dealt), 1)), axis=1)
+        as_large += (measure(dealt) >= reached).sum(axis=0)
+    return np.asarray((1 + as_large) / (1 + DRAWS))
+
+
+def differences(treated: Array, plates: NDArray[np.str_]) -> Array:
+    """Weights (n, W) that turn profiles (W, d) into treated wells minus controls of their plate.
+
+    `treated` (n, W) is 1 for treated wells and 0 for controls; every plate has both.
+    """
+    weights = np.empty(treated.shape)
+    for plate in np.unique(plates):
+        wells = np.flatnonzero(plates == plate)
+        n = treated[0, wells].sum()
+        of_controls = n / (len(wells) - n)
+        weights[:, wells] = np.where(treated[:, wells] == 1, 1.0, -of_controls)
+    return weights / treated[0].sum()
+
+
+def mahalanobis_metric(profiles: Array, plates: NDArray[np.str_]) -> Array:
+    """Profiles (W, d) in which Euclidean distance is Mahalanobis distance between wells.
+
+    The covariance is that of wells about the mean of their plate, shrunk (Ledoit & Wolf 2004).
+    It does not look at which wells are treated, so that exchanging them leaves it as it is.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    centred = profiles.copy()
+    for plate in np.unique(plates):
+        centred[plates == plate] -= centred[plates == plate].mean(axis=0)
+    covariance, _ = ledoit_wolf(centred, assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(centred @ vectors / np.sqrt(np.maximum(values, 1e-12)))
+
+
+def distance_p_value(
     profiles: Array, treated: NDArray[np.bool_], plates: NDArray[np.str_], seed: int
 ) -> float:
-    """How often wells exchanged with controls of their plate lie as far from these, 0 to 1.
+    """p-value of the distance of treated wells from the controls of their plates, 0 to 1.
 
-    The distance is the length of the mean, over treated wells, of their profile minus the mean of
-    their plate's controls. Wells are exchanged, never cells: cells of a well share more than their
-    treatment. p = (1 + those as far) / (1 + DRAWS): never 0, and valid at any number of draws
-    (Phipson & Smyth 2010).
+    The distance is the Mahalanobis length of the mean, over treated wells, of their profile minus
+    the mean of their plate's controls.
 
     Parameters
     ----------
     profiles : (W, d), a row per well, treated ones and controls.
-    treated, plates : (W,). Every plate with a treated well has a control.
+    treated, plates : (W,). Every plate has both.
     """
-    rng = np.random.default_rng(seed)
-    weights = np.zeros((1 + DRAWS, len(treated)))
-    n_treated = treated.sum()
-    for plate in np.unique(plates[treated]):
-        wells = np.flatnonzero(plates == plate)
-        here = treated[wells]
-        # The first row is what was done, the others are exchanges.
-        dealt = np.vstack([here, rng.permuted(np.tile(here, (DRAWS, 1)), axis=1)])
-        of_controls = here.sum() / (~here).sum()
-        weights[:, wells] = np.where(dealt, 1.0, -of_controls) / n_treated
-    distances = np.linalg.norm(weights @ profiles, axis=1)
-    # Equal arrangements differ by rounding alone.
-    as_far = distances[1:] >= distances[0] * (1 - 1e-9)
-    return float((1 + as_far.sum()) / (1 + DRAWS))
+    metric = mahalanobis_metric(profiles, plates)
+
+    def distance(dealt: Array) -> Array:
+        return np.asarray(np.linalg.norm(differences(dealt, plates) @ metric, axis=1))
+
+    return float(p_values(treated.astype(np.float64), plates, distance, seed))
+
+
+def trend_p_value(positions: Array, ranks: Array, plates: NDArray[np.str_], seed: int) -> float:
+    """p-value of positions (W,) that rise with ranks (W,) of the dose within plates; one-sided."""
+    centred = positions.copy()
+    for plate in np.unique(plates):
+        centred[plates == plate] -= centred[plates == plate].mean()
+    return float(p_values(ranks, plates, lambda dealt: np.asarray(dealt @ centred), seed))

@@ -1,90 +1,214 @@
-"""What each treatment did: how far it moved its cells, and whether a probe can tell."""
+"""What each treatment did: how far it moved its cells, whether to believe it, and what is alike."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.contracts import TREATMENTS
+from vae_sci.contracts import DOSES, SIMILAR, TREATMENTS
 from vae_sci.phenotypes.normalize import enough_controls
-from vae_sci.phenotypes.permutation import LARGEST, arrangements, permutation_p_value
+from vae_sci.phenotypes.permutation import Array, distance_p_value, too_few, trend_p_value
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns
 from vae_sci.phenotypes.scores import probe_auroc
 
 PROBE_CELLS = 1_000
 """Most cells of a treatment, and most of the controls, that a probe is given."""
 
+SIGNIFICANT = 0.05
+"""Largest q-value of a treatment that is taken for active."""
+
+FEW_CELLS = 0.5
+"""Cells per well, as a share of the controls', below which toxicity is suspected."""
+
+AGREE = 0.2
+"""Mean cosine between what a treatment did on its plates, below which plates disagree."""
+
+NEAREST = 5
+
 
 def treatment_table(
-    cells: pd.DataFrame, enrichment: pd.DataFrame, settings: PhenotypesSettings, seed: int
+    cells: pd.DataFrame,
+    wells: pd.DataFrame,
+    intensities: Array,
+    enrichment: pd.DataFrame,
+    settings: PhenotypesSettings,
+    seed: int,
 ) -> pd.DataFrame:
-    """The table `TREATMENTS` from tables `CELLS` and `ENRICHMENT`.
+    """The table `TREATMENTS`.
 
     A probe compares a treatment with the controls of its own plates where they are enough by
     `settings`, so that it cannot win by telling plates apart; otherwise with all controls.
+
+    Parameters
+    ----------
+    cells, enrichment : tables `CELLS` and `ENRICHMENT`.
+    wells : of these cells, as `well_effects` gives them.
+    intensities : (N, m), grey-level statistics of the cells, normalised as z is.
     """
     names = latent_columns(cells)
-    controls = cells[cells["control"]]
-    wells = cells.groupby(["plate", "well"])[[*names, "control"]].mean().reset_index()
-    wells["control"] = wells["control"] == 1  # a well is, or is not
+    z = cells[names].to_numpy()
+    control = cells["control"].to_numpy(dtype=bool)
+    plates = cells["plate"].to_numpy(dtype=str)
+    groups = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
+    number = wells.groupby(TREATMENT, dropna=False).ngroup().rename("number")
+    of_cells = cells[["plate", "well"]].merge(wells[["plate", "well"]].join(number), how="left")
     rows = []
-    for (treatment, concentration), members in cells.groupby(TREATMENT, dropna=False):
-        control = bool(members["control"].iloc[0])
-        own = controls[controls["plate"].isin(members["plate"])]
-        against = own if enough_controls(own, settings) else controls
-        rows.append(
-            {
-                "treatment": treatment,
-                "concentration": concentration,
-                "control": control,
-                "n_cells": len(members),
-                "n_wells": len(members[["plate", "well"]].drop_duplicates()),
-                "n_plates": members["plate"].nunique(),
-                "distance": float(np.linalg.norm(members[names].mean())),
-                **({} if control else _tested(wells, members, names, seed)),
-                "auroc": np.nan if control else _auroc(members, against, names, seed),
-                "top_cluster": members["cluster"].mode().iloc[0],
+    for code, own_wells in wells.groupby(number):
+        members = np.flatnonzero(of_cells["number"] == code)
+        treatment, concentration = own_wells.iloc[0][TREATMENT]
+        is_control = bool(control[members[0]])
+        row = {
+            "treatment": treatment,
+            "concentration": concentration,
+            "control": is_control,
+            "n_cells": len(members),
+            "n_wells": len(own_wells),
+            "n_plates": own_wells["plate"].nunique(),
+            "distance": float(np.linalg.norm(own_wells[names].mean())),
+            "top_cluster": cells["cluster"].iloc[members].mode().iloc[0],
+        }
+        own = np.flatnonzero(control & np.isin(plates, own_wells["plate"].to_numpy(dtype=str)))
+        against = own if enough_controls(cells.iloc[own], settings) else np.flatnonzero(control)
+        beside = wells[wells["control"] & wells["plate"].isin(own_wells["plate"])]
+        row |= _beside_controls(own_wells, beside, names)
+        if not is_control:
+            rng = np.random.default_rng(seed)
+            drawn = [rng.permutation(part)[:PROBE_CELLS] for part in (members, against)]
+            both, treated = np.concatenate(drawn), np.repeat([True, False], list(map(len, drawn)))
+            row |= _tested(own_wells, beside, names, seed) | {
+                "auroc": probe_auroc(z[both], treated, groups[both], seed=seed),
+                "auroc_intensity": probe_auroc(intensities[both], treated, groups[both], seed=seed),
             }
-        )
-    table = pd.DataFrame(rows, columns=[column.name for column in TREATMENTS.columns])
-    tested = table["p_value"].notna()
-    if tested.any():  # all treatments together (Benjamini & Hochberg 1995)
-        found = table.loc[tested, "p_value"].to_numpy(dtype=np.float64)
-        table.loc[tested, "q_value"] = stats.false_discovery_control(found)
-    ranked = enrichment[enrichment["log2_enrichment"] > 0].sort_values("p_value", kind="stable")
+            row["suspicion"] = _suspicion(row)
+        rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=[column.name for column in TREATMENTS.columns])
+    table["q_value"] = _q_values(table["p_value"])
+    ranked = enrichment[enrichment["log2_enrichment"] > 0].sort_values(
+        ["p_value", "log2_enrichment"], ascending=[True, False], kind="stable"
+    )
     top = ranked.groupby(TREATMENT, dropna=False)["cluster"].first().rename("most").reset_index()
     most = table.merge(top, on=TREATMENT, how="left", validate="one_to_one")["most"]
     return table.assign(top_cluster=most.fillna(table["top_cluster"]).to_numpy())
 
 
+def dose_table(wells: pd.DataFrame, treatments: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The table `DOSES` from the wells as `well_effects` gives them and table `TREATMENTS`.
+
+    A well's position is the length of its effect along the mean effect of all wells of its
+    treatment: exchanging doses leaves that direction as it is, so that the test is exact.
+    """
+    names = latent_columns(wells)
+    active = treatments[treatments["q_value"] <= SIGNIFICANT]
+    rows = []
+    treated = wells[~wells["control"] & wells["concentration"].notna()]
+    for treatment, own in treated.groupby("treatment"):
+        z = own[names].to_numpy(dtype=np.float64)
+        mean = z.mean(axis=0)
+        position = z @ mean / max(float(np.linalg.norm(mean)), 1e-12)
+        dose, plates = own["concentration"], own["plate"].to_numpy(dtype=str)
+        ranks = np.asarray(dose.rank(method="dense"), dtype=np.float64)
+        found = active.loc[active["treatment"] == treatment, "concentration"]
+        row = {
+            "treatment": treatment,
+            "n_doses": dose.nunique(),
+            "n_wells": len(own),
+            "lowest_active": found.min(),
+        }
+        untested = too_few(ranks, plates) if row["n_doses"] > 1 else "one concentration"
+        if row["n_doses"] > 1:
+            row["trend"] = stats.spearmanr(ranks, position).statistic
+        row |= (
+            {"untested": untested}
+            if untested
+            else {"p_value": trend_p_value(position, ranks, plates, seed)}
+        )
+        rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=[column.name for column in DOSES.columns])
+    return table.assign(q_value=_q_values(table["p_value"]))
+
+
+def similar_table(wells: pd.DataFrame) -> pd.DataFrame:
+    """The table `SIMILAR`: per treatment and concentration the others that moved z alike."""
+    names = latent_columns(wells)
+    means = wells[~wells["control"]].groupby(TREATMENT, dropna=False)[names].mean()
+    z = means.to_numpy(dtype=np.float64)
+    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -np.inf)
+    n = min(NEAREST, len(z) - 1)
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :n]
+    keys = means.index.to_frame(index=False)
+    source, place = np.repeat(np.arange(len(z)), n), order.ravel()
+    other = keys.iloc[place].add_prefix("other_").reset_index(drop=True)
+    table = keys.iloc[source].reset_index(drop=True).join(other)
+    table["rank"] = np.tile(np.arange(1, n + 1), len(z))
+    table["cosine"] = cosine[source, place]
+    table["distance"] = np.linalg.norm(z[source] - z[place], axis=1)
+    return table[[column.name for column in SIMILAR.columns]]
+
+
+def _beside_controls(
+    own: pd.DataFrame, controls: pd.DataFrame, names: list[str]
+) -> dict[str, float]:
+    """Cell count, heterogeneity, place and agreement of a treatment's wells."""
+    of_controls = controls.groupby("plate")[["n_cells", "spread"]].median()
+    beside = own[["plate", "n_cells", "spread"]].join(
+        of_controls, on="plate", rsuffix="_control", how="inner"
+    )
+    means = own.groupby("plate")[names].mean().to_numpy(dtype=np.float64)
+    lengths = np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    cosines = (means / lengths) @ (means / lengths).T
+    pairs = [cosines[i, j] for i, j in combinations(range(len(means)), 2)]
+    return {
+        "cell_count": (beside["n_cells"] / beside["n_cells_control"]).median(),
+        "heterogeneity": (beside["spread"] / beside["spread_control"]).median(),
+        "edge_share": own["edge"].mean(),
+        "edge_share_control": controls["edge"].mean(),
+        "agreement": float(np.mean(pairs)) if pairs and not own["control"].any() else np.nan,
+    }
+
+
+def _suspicion(row: dict[str, float]) -> object:
+    """What else than the treatment may have moved the cells; missing: nothing was seen."""
+    told = []
+    if row["cell_count"] < FEW_CELLS:
+        told.append(f"few cells: {row['cell_count']:.2f} of the controls'")
+    if row["edge_share"] > 0.5 and row["edge_share_control"] < 0.25:
+        told.append("most wells on the edge of the plate, few of the controls")
+    if row["agreement"] < AGREE and row.get("p_value", 1.0) <= SIGNIFICANT:
+        told.append(f"plates do not agree: mean cosine {row['agreement']:.2f}")
+    if row["n_wells"] == 1:
+        told.append("one well")
+    elif row["n_plates"] == 1:
+        told.append("one plate")
+    return "; ".join(told) or pd.NA
+
+
 def _tested(
-    wells: pd.DataFrame, members: pd.DataFrame, names: list[str], seed: int
+    own: pd.DataFrame, controls: pd.DataFrame, names: list[str], seed: int
 ) -> dict[str, object]:
     """The p-value of a treatment, or why there is none."""
-    key = members[["plate", "well"]].drop_duplicates().assign(treated=True)
-    wells = wells.merge(key, on=["plate", "well"], how="left")
-    treated = wells["treated"].notna()
-    with_controls = wells.loc[wells["control"], "plate"]
-    kept = (treated | wells["control"]) & wells["plate"].isin(with_controls)
-    wells, here = wells[kept], treated[kept].to_numpy(dtype=bool)
-    if not here.any():
+    own = own[own["plate"].isin(controls["plate"])]
+    if own.empty:
         return {"untested": "no control well on its plates"}
-    plates = wells["plate"].to_numpy(dtype=str)
-    ways = arrangements(here, plates)
-    if ways * LARGEST < 1:
-        return {
-            "untested": f"{ways} ways to exchange its wells, p could not be below {1 / ways:.2g}"
-        }
-    return {"p_value": permutation_p_value(wells[names].to_numpy(), here, plates, seed)}
+    wells = pd.concat([own, controls])
+    treated, plates = np.arange(len(wells)) < len(own), wells["plate"].to_numpy(dtype=str)
+    why = too_few(treated, plates)
+    if why:
+        return {"untested": why}
+    z = wells[names].to_numpy(dtype=np.float64)
+    return {"p_value": distance_p_value(z, treated, plates, seed)}
 
 
-def _auroc(members: pd.DataFrame, controls: pd.DataFrame, names: list[str], seed: int) -> float:
-    parts = [
-        part.sample(min(len(part), PROBE_CELLS), random_state=seed) for part in (members, controls)
-    ]
-    both = pd.concat(parts)
-    treated = np.repeat([True, False], [len(part) for part in parts])
-    wells = (both["plate"] + "/" + both["well"]).to_numpy(dtype=str)
-    return probe_auroc(both[names].to_numpy(), treated, wells, seed=seed)
+def _q_values(p_values: pd.Series) -> pd.Series:
+    """False discovery rates of those that were tested, together (Benjamini & Hochberg 1995)."""
+    q_values = pd.Series(np.nan, p_values.index)
+    tested = p_values.notna()
+    if tested.any():
+        found = p_values[tested].to_numpy(dtype=np.float64)
+        q_values[tested] = stats.false_discovery_control(found)
+    return q_values

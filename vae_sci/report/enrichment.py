@@ -93,10 +93,10 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
     return finish(
         figure,
         title,
-        f"{int(rows['n_cells'].sum()):,} cells; dot: q < {_SIGNIFICANT:g} (Fisher's exact test, "
-        "adjusted after Benjamini and Hochberg, with cells as units although cells of a well are "
-        "not independent: few wells, weak evidence). Concentrations in the platemap's unit. Rows "
-        "are ordered by the cluster that the treatment enriches most." + reduced,
+        f"{int(rows['n_cells'].sum()):,} cells; dot: q < {_SIGNIFICANT:g} (wells exchanged with "
+        "controls of their plates, adjusted after Benjamini and Hochberg; no dot where there are "
+        "too few wells to test). Concentrations in the platemap's unit. Rows are ordered by the "
+        "cluster that the treatment enriches most." + reduced,
     )
 
 

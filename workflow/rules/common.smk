@@ -68,6 +68,9 @@ TABLES = (
     "clusters.csv",
     "treatments.csv",
     "enrichment.csv",
+    "doses.csv",
+    "similar.csv",
+    "normalization.csv",
     "profiles.parquet",
     "scores.json",
 )

@@ -31,6 +31,24 @@ rule phenotypes:
             category="Tables",
             labels={"table": "enrichment"},
         ),
+        doses=report(
+            f"{RESULTS}/phenotypes/{{model}}/doses.csv",
+            caption="../report/doses.rst",
+            category="Tables",
+            labels={"table": "doses"},
+        ),
+        similar=report(
+            f"{RESULTS}/phenotypes/{{model}}/similar.csv",
+            caption="../report/similar.rst",
+            category="Tables",
+            labels={"table": "similar"},
+        ),
+        normalization=report(
+            f"{RESULTS}/phenotypes/{{model}}/normalization.csv",
+            caption="../report/normalization.rst",
+            category="Tables",
+            labels={"table": "normalization"},
+        ),
         profiles=f"{RESULTS}/phenotypes/{{model}}/profiles.parquet",
         scores=f"{RESULTS}/phenotypes/{{model}}/scores.json",
     log:
