@@ -491,6 +491,27 @@ TREATMENTS = Contract(
     key=("treatment", "concentration"),
 )
 
+WELLS = Contract(
+    "phenotypes/{model}/wells.csv",
+    "wells, one row each: cells, and how far they lie from the controls of their plate",
+    (
+        Column("plate", "string", "name of the plate"),
+        Column("well", "string", "well"),
+        *_TREATED,
+        Column("n_cells", "Int64", "cells in the well"),
+        Column("edge", "bool", "on the border of the plate"),
+        Column(
+            "distance",
+            "float64",
+            "length of mean z minus that of the control wells of its plate (of the other ones for "
+            "a control): control sd units; empty: there is no other control",
+            nullable=True,
+        ),
+        Column("spread", "float64", "rms distance of its cells from their mean: control sd units"),
+    ),
+    key=("plate", "well"),
+)
+
 DOSES = Contract(
     "phenotypes/{model}/doses.csv",
     "treatments with a concentration, one row each: does the effect rise with the dose?",
@@ -761,6 +782,7 @@ CONTRACTS = (
     CELLS,
     CLUSTERS,
     TREATMENTS,
+    WELLS,
     DOSES,
     SIMILAR,
     NORMALIZATION,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.phenotypes.effects import on_edge, well_effects
+from vae_sci.phenotypes.effects import on_edge, well_effects, well_table
 from vae_sci.phenotypes.enrichment import treatment_enrichment
 from vae_sci.phenotypes.treatments import treatment_table
 
@@ -184,6 +184,9 @@ def test_effects_are_wells_minus_the_controls_of_their_plate() -> None:
     assert wells["z_000"].tolist() == [-1.0, 1.0, 7.0, 6.0]
     assert wells["n_cells"].tolist() == [2, 1, 3, 2]
     assert wells["spread"].tolist() == pytest.approx([1.0, 0.0, (2 / 3) ** 0.5, 1.0])
+    # Each control well lies 2 from the other; on plate Q there is no control.
+    distance = well_table(wells.reset_index())["distance"]
+    np.testing.assert_array_equal(distance, [2.0, 2.0, 7.0, np.nan])
 
 
 def test_edge_wells_are_those_of_the_smallest_plate_that_has_the_wells() -> None:

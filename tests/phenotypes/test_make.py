@@ -24,6 +24,7 @@ from vae_sci.contracts import (
     SIMILAR,
     TILES,
     TREATMENTS,
+    WELLS,
 )
 from vae_sci.errors import ContractError, InputError
 from vae_sci.phenotypes.make import make_phenotypes
@@ -34,6 +35,7 @@ TABLES = {
     "cells.parquet": CELLS,
     "clusters.csv": CLUSTERS,
     "treatments.csv": TREATMENTS,
+    "wells.csv": WELLS,
     "doses.csv": DOSES,
     "similar.csv": SIMILAR,
     "normalization.csv": NORMALIZATION,

@@ -14,14 +14,17 @@ import tifffile
 from vae_sci.contracts import (
     CELLS,
     CLUSTERS,
+    DOSES,
     ENRICHMENT,
     GENERATED,
     HISTORY,
     MORPHS,
+    NORMALIZATION,
     RESAMPLED,
     SAMPLES,
     TILES,
     TREATMENTS,
+    WELLS,
 )
 from vae_sci.tiles.store import write_store
 
@@ -122,6 +125,33 @@ def make_results(
         top_cluster="0",
     )
     TREATMENTS.write(treatments, results / "phenotypes/vae/treatments.csv")
+    wells = treatments.merge(pd.DataFrame({"plate": sorted(set(plate))}), "cross")
+    wells["well"] = [f"{'BCDEFGHIJKLMNO'[k // 20 % 14]}{k % 20 + 2:02d}" for k in wells.index]
+    WELLS.write(
+        wells[["plate", "well", *key, "control"]]
+        .drop_duplicates(["plate", "well"])
+        .assign(n_cells=20, edge=False, distance=rng.gamma(2, 1), spread=2.0),
+        results / "phenotypes/vae/wells.csv",
+    )
+    named = treatments.loc[~treatments["control"] & treatments["treatment"].notna(), "treatment"]
+    DOSES.write(
+        pd.DataFrame({"treatment": named.unique()}).assign(
+            n_doses=2,
+            n_wells=4,
+            trend=0.5,
+            p_value=0.03,
+            q_value=0.04,
+            untested=None,
+            lowest_active=1.0,
+        ),
+        results / "phenotypes/vae/doses.csv",
+    )
+    steps = pd.DataFrame({"step": ["raw", "standardize"], "accuracy": [0.9, np.nan]})
+    targets = pd.DataFrame({"target": ["plate of controls", "plate of all cells", "treatment"]})
+    NORMALIZATION.write(
+        steps.merge(targets, "cross").assign(chance=0.5, n_cells=100, n_labels=2),
+        results / "phenotypes/vae/normalization.csv",
+    )
     counts = cells["cluster"].value_counts()
     exemplar = cells.groupby("cluster")["cell_id"].first()
     CLUSTERS.write(

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from vae_sci.report import images
+from vae_sci.report.doses import dose_response
 from vae_sci.report.enrichment import enrichment
-from vae_sci.report.style import CATEGORIES, drawing, number, shorten
+from vae_sci.report.plates import plate_effects
+from vae_sci.report.style import CATEGORIES, VERMILLION, drawing, number, shorten
 from vae_sci.report.umap import _apart
 
 
@@ -127,3 +129,61 @@ def test_category_colours_can_be_told_apart_by_dichromats() -> None:
         seen = np.clip(linear @ matrix.T, 0, 1) ** (1 / 2.2)
         gap = np.linalg.norm(seen[:, None] - seen[None], axis=2)
         assert gap[~np.eye(len(seen), dtype=bool)].min() > 0.1
+
+
+def test_dose_response_marks_what_is_significant_and_tells_the_controls() -> None:
+    wells = pd.DataFrame(
+        {
+            "plate": "P",
+            "well": [f"B{k:02d}" for k in range(2, 12)],
+            "treatment": ["DMSO"] * 4 + ["far"] * 4 + ["near"] * 2,
+            "concentration": [np.nan] * 4 + [1.0, 1.0, 10.0, 10.0, 5.0, 5.0],
+            "control": [True] * 4 + [False] * 6,
+            "n_cells": 10,
+            "distance": [1.0, 1.2, 1.4, 1.6, 2.0, 3.0, 7.0, 9.0, 1.1, 1.3],
+        }
+    )
+    treatments = pd.DataFrame(
+        {
+            "treatment": ["far", "far", "near"],
+            "concentration": [1.0, 10.0, 5.0],
+            "distance": [2.0, 8.0, 1.2],
+            "q_value": [0.2, 0.01, np.nan],
+        }
+    )
+    doses = pd.DataFrame({"treatment": ["far"], "trend": [0.9], "p_value": [0.004]})
+    with drawing():
+        picture = dose_response(wells, treatments, doses, most=20)
+    far, near = picture.figure.axes
+    assert far.get_title(loc="left").splitlines() == ["far", "ρ = 0.9, p = 0.004"]
+    assert near.get_title(loc="left").splitlines() == ["near", "no trend tested"]
+    marked = {
+        str(line.get_markerfacecolor()): line.get_xydata().tolist()
+        for line in far.get_lines()
+        if line.get_markersize() == 4.5
+    }
+    assert marked == {VERMILLION: [[10.0, 8.0]], "white": [[1.0, 2.5]]}
+    assert far.patches[0].get_height() == pytest.approx(1.57 - 1.03, abs=1e-6)
+    pd.testing.assert_frame_equal(picture.table, wells.iloc[4:])
+
+
+def test_plates_lie_as_they_are_and_controls_are_framed() -> None:
+    wells = pd.DataFrame(
+        {
+            "plate": "P",
+            "well": ["B03", "C05", "D04"],
+            "control": [True, False, True],
+            "distance": [1.0, 5.0, 2.0],
+        }
+    )
+    steps = pd.DataFrame({"step": ["raw"], "target": "treatment", "accuracy": 0.7, "chance": 0.5})
+    with drawing():
+        axes = plate_effects(wells, steps).figure.subfigs[1].axes
+    values = axes[0].collections[0].get_array().reshape(3, 3)
+    expected = np.full((3, 3), np.nan)
+    expected[[0, 1, 2], [0, 2, 1]] = [1, 5, 2]
+    np.testing.assert_array_equal(np.asarray(values), expected)
+    frames = sorted(patch.get_xy() for patch in axes[0].patches)
+    assert np.floor(frames).tolist() == [[0, 0], [1, 2]]
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["B", "C", "D"]
+    assert [text.get_text() for text in axes[0].get_xticklabels()] == ["3", "4", "5"]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vae_sci.contracts import WELLS
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns
 
 FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
@@ -35,6 +36,18 @@ def well_effects(cells: pd.DataFrame) -> pd.DataFrame:
             wells.loc[plate.index, names] = plate[names] - centre
         wells.loc[plate.index, "edge"] = on_edge(plate["well"].to_numpy(dtype=str))
     return wells.astype({"edge": bool, "control": bool})
+
+
+def well_table(wells: pd.DataFrame) -> pd.DataFrame:
+    """The table `WELLS` from the wells as `well_effects` gives them."""
+    controls = wells.groupby("plate")["control"].transform("sum").to_numpy(dtype=np.float64)
+    control = wells["control"].to_numpy(dtype=bool)
+    # A control is a part of the mean that was subtracted: away from the others it lies farther.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(control, controls / (controls - 1), 1.0)
+        distance = np.linalg.norm(wells[latent_columns(wells)], axis=1) * share
+    distance[(controls == 0) | (control & (controls == 1))] = np.nan
+    return wells.assign(distance=distance)[[column.name for column in WELLS.columns]]
 
 
 def on_edge(wells: NDArray[np.str_]) -> NDArray[np.bool_]:

@@ -25,12 +25,13 @@ from vae_sci.contracts import (
     SIMILAR,
     TILES,
     TREATMENTS,
+    WELLS,
 )
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import write_json
 from vae_sci.images.platemap import need_wells, read_platemap
 from vae_sci.phenotypes.cluster import cluster_table, leiden
-from vae_sci.phenotypes.effects import well_effects
+from vae_sci.phenotypes.effects import well_effects, well_table
 from vae_sci.phenotypes.enrichment import treatment_enrichment
 from vae_sci.phenotypes.h5ad import write_h5ad
 from vae_sci.phenotypes.map import draw_map
@@ -115,6 +116,7 @@ def make_phenotypes(
     CELLS.write(cells, folder / "cells.parquet")
     CLUSTERS.write(cluster_table(cells, enrichment), folder / "clusters.csv")
     TREATMENTS.write(treatments, folder / "treatments.csv")
+    WELLS.write(well_table(wells), folder / "wells.csv")
     DOSES.write(dose_table(wells, treatments, seed), folder / "doses.csv")
     SIMILAR.write(similar_table(wells), folder / "similar.csv")
     NORMALIZATION.write(normalization_table(after, cells, seed), folder / "normalization.csv")

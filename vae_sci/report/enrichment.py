@@ -12,6 +12,7 @@ from vae_sci.report.style import (
     FAINT,
     INK,
     NOT_GIVEN,
+    SIGNIFICANT,
     Picture,
     canvas,
     finish,
@@ -20,7 +21,6 @@ from vae_sci.report.style import (
 )
 
 _ROWS = 150
-_SIGNIFICANT = 0.05
 _KEY = ["treatment", "concentration"]
 
 
@@ -32,7 +32,7 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
         axis = figure.subplots()
         axis.set_axis_off()
         axis.text(0.5, 0.5, "There is no treatment to compare with controls.", ha="center")
-        return finish(figure, title, "The table of enrichment has no rows.")
+        return finish(figure, title, "The table of enrichment has no rows.", table=table)
     rows = treatments.merge(table[_KEY].drop_duplicates(), on=_KEY)
     total = len(rows)
     reduced = ""
@@ -50,7 +50,7 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
     value = np.full((len(rows), len(columns)), np.nan)
     value[place] = keyed["log2_enrichment"].to_numpy(dtype=float)
     significant = np.zeros(value.shape, dtype=bool)
-    significant[place] = keyed["q_value"].to_numpy(dtype=float) < _SIGNIFICANT
+    significant[place] = keyed["q_value"].to_numpy(dtype=float) < SIGNIFICANT
 
     order = _order(rows, value)
     rows, value, significant = rows.iloc[order], value[order], significant[order]
@@ -93,10 +93,11 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
     return finish(
         figure,
         title,
-        f"{int(rows['n_cells'].sum()):,} cells; dot: q < {_SIGNIFICANT:g} (wells exchanged with "
+        f"{int(rows['n_cells'].sum()):,} cells; dot: q < {SIGNIFICANT:g} (wells exchanged with "
         "controls of their plates, adjusted after Benjamini and Hochberg; no dot where there are "
         "too few wells to test). Concentrations in the platemap's unit. Rows are ordered by the "
         "cluster that the treatment enriches most." + reduced,
+        table=rows[_KEY].merge(table, on=_KEY, how="left"),
     )
 
 

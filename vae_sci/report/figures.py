@@ -13,21 +13,26 @@ from vae_sci.config import ReportSettings
 from vae_sci.contracts import (
     CELLS,
     CLUSTERS,
+    DOSES,
     ENRICHMENT,
     GENERATED,
     HISTORY,
     MORPHS,
+    NORMALIZATION,
     RESAMPLED,
     SAMPLES,
     TILES,
     TREATMENTS,
+    WELLS,
     Contract,
 )
 from vae_sci.errors import ContractError, SettingsError
 from vae_sci.report import images, morph, umap
+from vae_sci.report.doses import dose_response
 from vae_sci.report.enrichment import enrichment
 from vae_sci.report.files import read_card, read_stack
 from vae_sci.report.gallery import gallery
+from vae_sci.report.plates import plate_effects
 from vae_sci.report.reconstructions import reconstructions
 from vae_sci.report.samples import resampled, samples
 from vae_sci.report.style import Picture, drawing, save
@@ -41,7 +46,7 @@ def draw_all(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Draw every figure of `model` under `results`/figures/`model`, as PNG and SVG.
+    """Draw every figure of `model` under `results`/figures/`model`, as PNG and SVG, with its data.
 
     The lines in z are moreover an animated PNG, `morph_animation.png`.
 
@@ -58,6 +63,7 @@ def draw_all(
     cells = CELLS.read(phenotypes / "cells.parquet")
     clusters = CLUSTERS.read(phenotypes / "clusters.csv")
     treatments = TREATMENTS.read(phenotypes / "treatments.csv")
+    wells = WELLS.read(phenotypes / "wells.csv")
     tiles = _tiles(results, cells)
     for column in settings.colour_by:
         if column not in cells.columns:
@@ -101,6 +107,12 @@ def draw_all(
         "enrichment": lambda: enrichment(
             ENRICHMENT.read(phenotypes / "enrichment.csv"), treatments
         ),
+        "dose_response": lambda: dose_response(
+            wells, treatments, DOSES.read(phenotypes / "doses.csv"), settings.treatments
+        ),
+        "plates": lambda: plate_effects(
+            wells, NORMALIZATION.read(phenotypes / "normalization.csv")
+        ),
     }
     for column in settings.colour_by:
         figures[f"umap_{column}"] = partial(
@@ -108,11 +120,11 @@ def draw_all(
         )
 
     paths: list[Path] = []
-    for name, draw in figures.items():
+    for done, (name, draw) in enumerate(figures.items(), start=1):
         with drawing():
             paths += save(draw(), results / "figures" / model / name)
         if progress is not None:
-            progress(len(paths) // 2, len(figures) + 1)
+            progress(done, len(figures) + 1)
     with drawing():
         moving = morph.animation(lines)
     paths.append(results / "figures" / model / "morph_animation.png")

@@ -81,6 +81,15 @@ def gallery(
         + " "
         + images.contrast_note(channels, contrast),
         legend=images.channel_legend(channels),
+        table=pd.concat(
+            [
+                cells[["cluster", "cell_id", "treatment", "concentration"]]
+                .iloc[part]
+                .assign(shown_as=name)
+                for pair in chosen
+                for part, name in zip(pair, ("nearest to the mean", "at random"), strict=True)
+            ]
+        ),
     )
 
 

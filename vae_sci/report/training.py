@@ -69,4 +69,5 @@ def training(history: pd.DataFrame, latent_dim: int) -> Picture:
         "two mirrored, turned, shifted views of a cell find each other by z among the batch's "
         "cells.",
         legend=axes[0].get_lines(),
+        table=history,
     )

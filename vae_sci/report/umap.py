@@ -56,9 +56,15 @@ class _Map:
         self.xy = cells[["umap_1", "umap_2"]].to_numpy(dtype=float)
         self.rng = np.random.default_rng(seed)
         self.all = np.arange(len(cells))
+        self.drawn = np.random.default_rng(seed).permutation(self.all)[:_DRAWN_LARGE]
         low, high = self.xy.min(axis=0), self.xy.max(axis=0)
         reach = max(float((high - low).max()), 1e-6) * 0.53
         self.window = [(m - reach, m + reach) for m in (low + high) / 2]
+
+    def table(self, cells: pd.DataFrame, *columns: str) -> pd.DataFrame:
+        """What a panel shows, for the file beside the figure: as many cells as can be drawn."""
+        rows = np.sort(self.drawn)
+        return cells[["cell_id", "umap_1", "umap_2", *columns]].iloc[rows]
 
     def frame(self, axis: Axes, labelled: bool) -> None:
         """Square axes over the whole map, without ticks: distances on it mean nothing."""
@@ -130,13 +136,15 @@ def by_treatment(cells: pd.DataFrame, treatments: pd.DataFrame, most: int, seed:
     ]
     title = "Where the cells of each treatment lie"
     if not panels:
-        return finish(_pale(map_), title, f"{len(cells):,} cells, none of them treated.")
+        note = f"{len(cells):,} cells, none of them treated."
+        return finish(_pale(map_), title, note, table=map_.table(cells, "treatment"))
     controls = _controls(cells)
     return finish(
         _multiples(map_, panels, controls),
         title,
         f"{len(cells):,} cells. " + _choice(names, most) + _thinned(map_, _DRAWN_SMALL),
         legend=_key(controls, VERMILLION),
+        table=map_.table(cells, "treatment", "control"),
     )
 
 
@@ -165,7 +173,7 @@ def by_concentration(
     title = "Where the cells of each treatment lie as its concentration rises"
     if not panels:
         note = f"{len(cells):,} cells, none of a treatment with a concentration above 0."
-        return finish(_pale(map_), title, note)
+        return finish(_pale(map_), title, note, table=map_.table(cells, "concentration"))
     controls = _controls(cells)
     figure = _multiples(map_, panels, controls)
     figure.set_figwidth(figure.get_figwidth() + 0.8)
@@ -180,6 +188,7 @@ def by_concentration(
         + _choice(names, most)
         + _thinned(map_, _DRAWN_SMALL),
         legend=_key(controls, None),
+        table=map_.table(cells, "treatment", "concentration", "control"),
     )
 
 
@@ -215,6 +224,7 @@ def by_cluster(cells: pd.DataFrame, seed: int) -> Picture:
         f"{len(cells):,} cells. A number stands at the middle of its cluster, 0 the largest; "
         "colours repeat and only part neighbours. Clusters were found in z, not on this map."
         + _thinned(map_, _DRAWN_LARGE),
+        table=map_.table(cells, "cluster"),
     )
 
 
@@ -264,6 +274,7 @@ def _by_values(
         title,
         f"{len(cells):,} cells. Colours run from the 2nd to the 98th percentile; what lies beyond "
         "has the colour of the end." + _thinned(map_, _DRAWN_LARGE),
+        table=map_.table(cells, *(column for column, _, _ in panels)),
     )
 
 
@@ -289,6 +300,7 @@ def _by_category(cells: pd.DataFrame, column: str, most: int, seed: int) -> Pict
             + (f"; the {most} commonest of {len(names)}." if len(names) > most else ".")
             + _thinned(map_, _DRAWN_SMALL),
             legend=_key(None, BLUE),
+            table=map_.table(cells, column),
         )
     palette = dict(zip(sorted(names), CATEGORIES, strict=False))
     figure = canvas(_LARGE + 2.0, _LARGE + 0.3)
@@ -310,6 +322,7 @@ def _by_category(cells: pd.DataFrame, column: str, most: int, seed: int) -> Pict
         figure,
         title,
         f"{len(cells):,} cells, drawn in random order." + _thinned(map_, _DRAWN_LARGE),
+        table=map_.table(cells, column),
     )
 
 

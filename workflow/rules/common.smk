@@ -33,7 +33,11 @@ FIGURES = {
     "umap_quality": "umap",
     "gallery": "gallery",
     "enrichment": "enrichment",
+    "dose_response": "dose_response",
+    "plates": "plates",
 }
+# The tables of these are in results/generated.
+IMAGES = ("reconstructions", "samples", "resampled", "morph")
 # What the rules `generate` and `morph` write.
 GENERATED = (
     "originals.ome.tif",
@@ -68,6 +72,7 @@ TABLES = (
     "clusters.csv",
     "treatments.csv",
     "enrichment.csv",
+    "wells.csv",
     "doses.csv",
     "similar.csv",
     "normalization.csv",

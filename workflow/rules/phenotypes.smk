@@ -49,6 +49,7 @@ rule phenotypes:
             category="Tables",
             labels={"table": "normalization"},
         ),
+        wells=f"{RESULTS}/phenotypes/{{model}}/wells.csv",
         profiles=f"{RESULTS}/phenotypes/{{model}}/profiles.parquet",
         scores=f"{RESULTS}/phenotypes/{{model}}/scores.json",
     log:

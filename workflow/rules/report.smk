@@ -11,7 +11,7 @@ rule figures:
         cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
         phenotypes=expand(
             f"{RESULTS}/phenotypes/{{model}}/{{table}}",
-            table=TABLES[:3],
+            table=[table for table in TABLES if table.endswith(".csv")],
             allow_missing=True,
         ),
         tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
@@ -29,6 +29,11 @@ rule figures:
         expand(
             f"{RESULTS}/figures/{{model}}/{{figure}}.svg",
             figure=FIGURES,
+            allow_missing=True,
+        ),
+        expand(
+            f"{RESULTS}/figures/{{model}}/{{figure}}.csv",
+            figure=[figure for figure in FIGURES if figure not in IMAGES],
             allow_missing=True,
         ),
         report(
