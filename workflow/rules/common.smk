@@ -68,6 +68,7 @@ TABLES = (
     "clusters.csv",
     "treatments.csv",
     "enrichment.csv",
+    "resolutions.csv",
     "profiles.parquet",
     "scores.json",
 )
