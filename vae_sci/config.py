@@ -350,7 +350,7 @@ class PhenotypesSettings(Room):
     )
     neighbours: int = Field(15, ge=2, description="nearest neighbours per cell in the graph")
     resolutions: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0),
+        (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0),
         min_length=1,
         description="Leiden resolutions that are tried (higher, more clusters): taken is the "
         "finest at which at least 90 % of the cells lie in clusters that are found again in "

@@ -450,7 +450,7 @@ RESOLUTIONS = Contract(
         Column(
             "seed_agreement",
             "float64",
-            "mean adjusted Rand index with the clusters of two other seeds: 1 the same, 0 chance",
+            "adjusted Rand index with the clusters of another seed: 1 the same, 0 chance",
         ),
         Column("stability", "float64", "mean over cells of the stability of their cluster"),
         Column("stable_share", "float64", "share of the cells in clusters of at least 0.75"),

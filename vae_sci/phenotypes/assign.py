@@ -30,8 +30,8 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
     """Write `{results}/phenotypes/{model}/assigned/{plate}.parquet`, the table `ASSIGNED`.
 
     Reads what `make_phenotypes` reads of the plate, and what it wrote: `cells.parquet`, and from
-    `cells.h5ad` z before normalisation and the settings. Each cell gets the cluster of most of its
-    nearest fitted cells. Controls are the plate's own; where they are too few, those of its batch
+    `cells.h5ad` z before normalisation and the settings. Cells are placed as
+    `place` tells. Controls are the plate's own; where they are too few, those of its batch
     or of the run, as for the plates of the run.
 
     Raises `InputError` for a plate of the run, `ContractError` for tables that are missing or of

@@ -27,9 +27,6 @@ BOOTSTRAP_CELLS = 20_000
 FEWEST_WELLS = 10
 """With fewer wells than this, cells are drawn instead of wells."""
 
-OTHER_SEEDS = 2
-"""Further seeds that the clusters of all cells are found with."""
-
 ENOUGH = 0.9
 """Share of the cells that lie in stable clusters at the resolution that is chosen."""
 
@@ -64,6 +61,8 @@ def find_clusters(
 
     `wells` (N,): the well of each cell, see `samples`. `done` is called after each sample.
     """
+    from sklearn.metrics import adjusted_rand_score
+
     tried = sorted(resolutions)
     whole = network(graph)
     found = [leiden(whole, resolution, seed) for resolution in tried]
@@ -80,7 +79,7 @@ def find_clusters(
             "resolution": tried,
             "n_clusters": [len(values) for values in stability],
             "seed_agreement": [
-                _agreement(whole, labels, resolution, seed)
+                float(adjusted_rand_score(labels, leiden(whole, resolution, seed + 1)))
                 for labels, resolution in zip(found, tried, strict=True)
             ],
             "stability": [
@@ -137,14 +136,6 @@ def choose(stable_share: NDArray[np.float64]) -> int:
     """Which resolution, of those sorted from coarse to fine: see `find_clusters`."""
     enough = np.flatnonzero(stable_share >= ENOUGH)
     return int(enough[-1]) if len(enough) else int(stable_share.argmax())
-
-
-def _agreement(whole: Any, labels: Labels, resolution: float, seed: int) -> float:
-    """Mean adjusted Rand index with the clusters of other seeds: 1 the same, 0 chance."""
-    from sklearn.metrics import adjusted_rand_score
-
-    others = (leiden(whole, resolution, seed + s) for s in range(1, 1 + OTHER_SEEDS))
-    return float(np.mean([adjusted_rand_score(labels, other) for other in others]))
 
 
 def _mean(indices: NDArray[np.float64]) -> NDArray[np.float64]:
