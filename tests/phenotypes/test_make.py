@@ -98,6 +98,26 @@ def test_a_screen_with_one_strong_treatment(screen: Any) -> None:
     assert treatment["normalized"] > treatment["chance"] + 0.2
 
 
+def test_cells_beyond_those_that_are_fitted_are_placed_beside_them(screen: Any) -> None:
+    screen.add("P1", cells_per_well=40).add("P2", cells_per_well=40)
+    folder = make(screen, PhenotypesSettings(resolutions=(0.3,), fitted_cells=140))
+    cells = CELLS.read(folder / "cells.parquet")
+    assert cells.groupby(["plate", "well"])["fitted"].sum().tolist() == [10] * 14
+    moved = cells["treatment"] == "moved"
+    cluster = cells.loc[moved & cells["fitted"], "cluster"].mode()[0]
+    for own in (True, False):
+        some = cells["fitted"] == own
+        assert ((cells["cluster"] == cluster) == moved)[some].mean() > 0.97
+        assert cells.loc[some, "confidence"].mean() > 0.9
+    # The picture of a placed cell lies within that of its cluster.
+    for _, members in cells.groupby("cluster"):
+        known, placed = (
+            members.loc[members["fitted"] == own, ["umap_1", "umap_2"]] for own in (True, False)
+        )
+        assert (placed.min() >= known.min()).all()
+        assert (placed.max() <= known.max()).all()
+
+
 def test_h5ad_opens_with_what_scanpy_needs(screen: Any) -> None:
     folder = make(screen.add("P1").add("P2", platemap=False))
     cells = CELLS.read(folder / "cells.parquet").set_index("cell_id")
