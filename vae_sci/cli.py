@@ -471,6 +471,25 @@ def phenotypes(
 
 
 @app.command()
+def assign(
+    plate: Plate,
+    plates: Plates = DEFAULT_PLATES,
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Place a new plate's cells among the clusters and on the UMAP of a run; nothing is refitted.
+
+    The plate is indexed, tiled, selected and embedded by these verbs first, with the run's model
+    and settings, and is normalised as the run was: against its own control wells.
+    Example: `vae-sci assign --plate P9 --plates new.tsv` writes
+    `results/phenotypes/vae/assigned/P9.parquet`.
+    """
+    from vae_sci.phenotypes.assign import assign_plate
+
+    assign_plate(_row(plates, plate), results, model)
+
+
+@app.command()
 def morph(
     model: Model = "vae", results: Results = DEFAULT_RESULTS, device: Device = "auto"
 ) -> None:

@@ -358,7 +358,19 @@ class PhenotypesSettings(Room):
         2, ge=1, description="fewer control wells than this on a plate: fall back to its batch"
     )
     neighbours: int = Field(15, ge=2, description="nearest neighbours per cell in the graph")
-    resolution: float = Field(1.0, gt=0, description="Leiden resolution: higher, more clusters")
+    resolutions: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0),
+        min_length=1,
+        description="Leiden resolutions that are tried (higher, more clusters): taken is the "
+        "finest at which at least 90 % of the cells lie in clusters that are found again in "
+        "samples of the wells; one alone is taken as it is",
+    )
+    fitted_cells: int = Field(
+        100_000,
+        ge=100,
+        description="cells that clusters and map are fitted to, at most, the same share of every "
+        "well; the rest is placed by its nearest of these",
+    )
     umap_min_dist: float = Field(0.3, ge=0, le=1, description="how tightly UMAP packs points")
 
 

@@ -363,6 +363,16 @@ CELLS = Contract(
         *_TREATED,
         Column("split", "string", "train, validation or test"),
         Column("cluster", "string", "latent phenotype: Leiden cluster of z, 0 the largest"),
+        Column(
+            "confidence",
+            "float64",
+            "share of its nearest cells that lie in its cluster; low: between clusters",
+        ),
+        Column(
+            "fitted",
+            "bool",
+            "clusters and map were fitted to it; false: its nearest fitted cells placed it",
+        ),
         Column("umap_1", "float64", "picture coordinate, no unit; never measure on it"),
         Column("umap_2", "float64", "picture coordinate, no unit; never measure on it"),
         Column("rate_z", "float64", "KL(q(z|x) ‖ p(z)), nats"),
@@ -375,6 +385,21 @@ CELLS = Contract(
     key=("cell_id",),
 )
 
+ASSIGNED = Contract(
+    "phenotypes/{model}/assigned/{plate}.parquet",
+    "cells of a plate that was not in the run, placed beside its cells by `vae-sci assign`",
+    (
+        *(column for column in CELLS.columns if column.name != "fitted"),
+        Column(
+            "distance_percentile",
+            "float64",
+            "percentile, among the run's fitted cells, of its mean distance to its nearest fitted "
+            "cells, 0–100; high: the run has no cells like it",
+        ),
+    ),
+    key=("cell_id",),
+)
+
 CLUSTERS = Contract(
     "phenotypes/{model}/clusters.csv",
     "latent phenotypes, one row per cluster",
@@ -382,6 +407,14 @@ CLUSTERS = Contract(
         Column("cluster", "string", "number of the cluster, 0 the largest"),
         Column("n_cells", "Int64", "cells in it"),
         Column("share", "float64", "share of all cells"),
+        Column(
+            "stability",
+            "float64",
+            "mean, over samples of the wells clustered anew, of the largest Jaccard index with a "
+            "cluster of theirs (Hennig 2007); empty: in no sample",
+            nullable=True,
+        ),
+        Column("stable", "bool", "stability of at least 0.75; false: believe it last"),
         Column(
             "share_control",
             "float64",
@@ -405,6 +438,25 @@ CLUSTERS = Contract(
         Column("exemplar", "string", "cell_id of the cell nearest the cluster's mean"),
     ),
     key=("cluster",),
+)
+
+RESOLUTIONS = Contract(
+    "phenotypes/{model}/resolutions.csv",
+    "resolutions of Leiden that were tried, from coarse to fine; taken is the finest at which at "
+    "least 90 % of the cells lie in stable clusters, else that with the most such cells",
+    (
+        Column("resolution", "float64", "higher, more clusters"),
+        Column("n_clusters", "Int64", "clusters found"),
+        Column(
+            "seed_agreement",
+            "float64",
+            "adjusted Rand index with the clusters of another seed: 1 the same, 0 chance",
+        ),
+        Column("stability", "float64", "mean over cells of the stability of their cluster"),
+        Column("stable_share", "float64", "share of the cells in clusters of at least 0.75"),
+        Column("chosen", "bool", "true for the one that was taken"),
+    ),
+    key=("resolution",),
 )
 
 TREATMENTS = Contract(
@@ -780,7 +832,9 @@ CONTRACTS = (
     HISTORY,
     EMBEDDINGS,
     CELLS,
+    ASSIGNED,
     CLUSTERS,
+    RESOLUTIONS,
     TREATMENTS,
     WELLS,
     DOSES,

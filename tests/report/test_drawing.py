@@ -104,11 +104,16 @@ def test_heat_map_keeps_treatments_together_with_concentrations_rising() -> None
         for name, cluster in zip(table["treatment"], table["cluster"], strict=True)
     ]
     table["q_value"] = 1.0
+    clusters = pd.DataFrame({"cluster": ["0", "1", "2", "10"], "stable": [True, True, False, True]})
     with drawing():
-        axis = enrichment(table, treatments).figure.axes[0]
+        picture = enrichment(table, treatments, clusters)
+    axis = picture.figure.axes[0]
     rows = [label.get_text() for label in axis.get_yticklabels()]
     assert rows == ["c (control)", "b  1", "b  10", "a  1", "a  10"]
     assert [label.get_text() for label in axis.get_xticklabels()][:4] == ["0", "1", "2", "10"]
+    styles = [label.get_fontstyle() for label in axis.get_xticklabels()][:4]
+    assert styles == ["normal", "normal", "italic", "normal"]
+    assert "unstable" in picture.note
     values = axis.collections[0].get_array().reshape(5, 4)
     assert values[1:].argmax(axis=1).tolist() == [0, 0, 2, 2]
 
@@ -116,7 +121,7 @@ def test_heat_map_keeps_treatments_together_with_concentrations_rising() -> None
 def test_no_treatment_is_said_in_words() -> None:
     nothing = pd.DataFrame(columns=["treatment", "concentration", "cluster"])
     with drawing():
-        axis = enrichment(nothing, nothing).figure.axes[0]
+        axis = enrichment(nothing, nothing, nothing).figure.axes[0]
     assert "no treatment" in axis.texts[0].get_text()
 
 

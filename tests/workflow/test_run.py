@@ -139,7 +139,7 @@ def test_a_second_run_does_nothing(tiny_project: Path):
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ("phenotypes={resolution: 0.5}", {"phenotypes", *AFTER_PHENOTYPES}),
+        ("phenotypes={resolutions: [0.5]}", {"phenotypes", *AFTER_PHENOTYPES}),
         ("report={gallery_cells: 6}", {"figures"}),
         ("training={learning_rate: 0.0005}", AFTER_TILES),
         ("quality={focus: 0.3}", {"select", *AFTER_SELECT}),

@@ -1,12 +1,15 @@
-"""The cells as AnnData, which scanpy, cellxgene and squidpy open."""
+"""The cells as AnnData, which scanpy, cellxgene and squidpy open; read again for new plates."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from vae_sci.errors import ContractError
 from vae_sci.files import publish
 from vae_sci.phenotypes.profiles import latent_columns
 
@@ -36,6 +39,33 @@ def write_h5ad(
     )
     with publish(path) as temporary:
         table.write_h5ad(temporary, compression="gzip")
+
+
+def read_h5ad(path: str | Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """z before normalisation (N, d), a row per row of table `CELLS`, and what the run did.
+
+    That is `about`, as it was written. Raises `ContractError` for a file that cannot be read.
+    """
+    import h5py
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path) as file:
+            raw, about = read_elem(file["obsm/X_z_raw"]), read_elem(file["uns/vae_sci"])
+    except (OSError, KeyError) as error:
+        raise ContractError(
+            required="z before normalisation, and the settings of the run",
+            found=f"{path} cannot be read: {error}",
+            action="delete it and run again: the workflow makes it anew",
+        ) from None
+    return raw.astype(np.float64), _python(about)
+
+
+def _python(value: Any) -> Any:
+    """`value` with Python's own numbers and lists."""
+    if isinstance(value, dict):
+        return {name: _python(each) for name, each in value.items()}
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _plain(obs: pd.DataFrame) -> pd.DataFrame:

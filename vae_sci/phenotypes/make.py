@@ -22,6 +22,7 @@ from vae_sci.contracts import (
     ENRICHMENT,
     NORMALIZATION,
     PROFILES,
+    RESOLUTIONS,
     SIMILAR,
     TILES,
     TREATMENTS,
@@ -30,14 +31,16 @@ from vae_sci.contracts import (
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import write_json
 from vae_sci.images.platemap import need_wells, read_platemap
-from vae_sci.phenotypes.cluster import cluster_table, leiden
+from vae_sci.phenotypes.cluster import cluster_table
 from vae_sci.phenotypes.effects import well_effects, well_table
 from vae_sci.phenotypes.enrichment import treatment_enrichment
 from vae_sci.phenotypes.h5ad import write_h5ad
 from vae_sci.phenotypes.map import draw_map
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
 from vae_sci.phenotypes.normalize import harmonize, normalization_table, normalize
+from vae_sci.phenotypes.place import fitted_rows, place
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, well_profiles
+from vae_sci.phenotypes.stability import BOOTSTRAPS, Clusters, find_clusters
 from vae_sci.phenotypes.treatments import dose_table, similar_table, treatment_table
 
 log = logging.getLogger("vae_sci")
@@ -54,8 +57,10 @@ _MADE_HERE = (
     "distortion",
     "novelty",
     "normalized_by",
+    "fitted",
+    "confidence",
 )
-_STEPS = 6
+_STEPS = 7 + BOOTSTRAPS
 
 
 def make_phenotypes(
@@ -98,10 +103,7 @@ def make_phenotypes(
         log.warning(warning)
     cells[names], cells["normalized_by"] = z, levels
     done()
-    graph = fuzzy_graph(*nearest(z, settings.neighbours, seed))
-    cells["cluster"] = leiden(graph, settings.resolution, seed).astype(str)
-    done()
-    cells[["umap_1", "umap_2"]] = draw_map(z, graph, settings.umap_min_dist, seed)
+    clusters = _add_clusters(cells, z, settings, seed, done)
     cells = CELLS.validate(cells, "the cells of this run")
     done()
     wells = well_effects(cells)
@@ -114,7 +116,8 @@ def make_phenotypes(
 
     folder = results / "phenotypes" / model
     CELLS.write(cells, folder / "cells.parquet")
-    CLUSTERS.write(cluster_table(cells, enrichment), folder / "clusters.csv")
+    CLUSTERS.write(cluster_table(cells, enrichment, clusters.stability), folder / "clusters.csv")
+    RESOLUTIONS.write(clusters.resolutions, folder / "resolutions.csv")
     TREATMENTS.write(treatments, folder / "treatments.csv")
     WELLS.write(well_table(wells), folder / "wells.csv")
     DOSES.write(dose_table(wells, treatments, seed), folder / "doses.csv")
@@ -122,7 +125,7 @@ def make_phenotypes(
     NORMALIZATION.write(normalization_table(after, cells, seed), folder / "normalization.csv")
     PROFILES.write(well_profiles(cells), folder / "profiles.parquet")
     ENRICHMENT.write(enrichment, folder / "enrichment.csv")
-    about = {"settings": settings.model_dump(), "seed": seed, "versions": versions()}
+    about = {"settings": settings.model_dump(mode="json"), "seed": seed, "versions": versions()}
     write_h5ad(cells, raw, about, folder / "cells.h5ad")
     write_json(_scores(cells, warnings), folder / "scores.json")
     done()
@@ -167,8 +170,47 @@ def read_cells(
 
 def versions() -> dict[str, str]:
     """Versions of vae_sci and of the packages that decide the result."""
-    packages = ("numpy", "scikit-learn", "umap-learn", "pynndescent", "leidenalg", "anndata")
+    packages = ("numpy", "scikit-learn", "umap-learn", "igraph", "anndata")
     return {"vae_sci": vae_sci.__version__} | {p: importlib.metadata.version(p) for p in packages}
+
+
+def _add_clusters(
+    cells: pd.DataFrame,
+    z: NDArray[np.float64],
+    settings: PhenotypesSettings,
+    seed: int,
+    done: Callable[[], None],
+) -> Clusters:
+    """Add cluster, confidence, fitted, umap_1 and umap_2 to `cells`, a row per row of z (N, d).
+
+    Clusters and picture are fitted to at most `settings.fitted_cells` of them; the rest is placed
+    beside these.
+    """
+    wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
+    k = settings.neighbours
+    rows = fitted_rows(wells, settings.fitted_cells, seed)
+    fitted = z[rows]
+    indices, distances = nearest(fitted, k)
+    graph = fuzzy_graph(indices, distances)
+    done()
+    clusters = find_clusters(fitted, graph, wells[rows], settings.resolutions, k, seed, done)
+    labels = clusters.labels
+    picture = draw_map(fitted, graph, settings.umap_min_dist, seed)
+    done()
+
+    own = np.zeros(len(cells), dtype=bool)
+    own[rows] = True
+    cluster, confidence = np.empty(len(cells), dtype=np.int64), np.ones(len(cells))
+    drawn = np.empty((len(cells), 2), dtype=np.float32)
+    cluster[own], drawn[own] = labels, picture
+    if len(fitted) > 1:
+        confidence[own] = (labels[indices[:, 1:]] == labels[:, None]).mean(axis=1)
+    if not own.all():
+        placed = place(z[~own], fitted, labels, picture, k)
+        cluster[~own], confidence[~own], drawn[~own] = placed[:3]
+    cells["cluster"], cells["confidence"], cells["fitted"] = cluster.astype(str), confidence, own
+    cells[["umap_1", "umap_2"]] = drawn
+    return clusters
 
 
 def _read_plate(row: PlateRow, results: Path, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:

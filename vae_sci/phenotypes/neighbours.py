@@ -1,4 +1,8 @@
-"""The graph of nearest neighbours in z: what clusters and picture are both made from."""
+"""The graph of nearest neighbours in z: what clusters and picture are both made from.
+
+Neighbours are exact. Among 100,000 cells of 64 dimensions NN-descent took as long and found half
+of them (docs/decisions.md).
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT = 20_000
-"""Up to this many cells neighbours are exact (2 s of CPU at 32 dimensions); beyond, approximate."""
+Indices = NDArray[np.int32]
+Distances = NDArray[np.float32]
 
 
-def nearest(
-    z: NDArray[np.float64], k: int, seed: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def nearest(z: NDArray[np.floating[Any]], k: int) -> tuple[Indices, Distances]:
     """Indices and Euclidean distances (N, min(k + 1, N)) of each cell itself, then its k nearest.
 
-    Beyond `EXACT` cells: NN-descent (Dong et al. 2011).
+    The cost grows with N²: about a minute of one core at 100,000 cells.
     """
     count = min(k + 1, len(z))
     own = np.arange(len(z))[:, None]
     if count == 1:
-        indices, distances = own, np.zeros(own.shape)
-    elif len(z) <= EXACT:
-        from sklearn.neighbors import NearestNeighbors
+        return own.astype(np.int32), np.zeros(own.shape, dtype=np.float32)
+    # Called without rows, it leaves the cell itself out: a copy cannot take its place.
+    distances, indices = _search(z, count - 1).kneighbors()
+    distances = np.pad(distances, ((0, 0), (1, 0)))
+    return np.hstack([own, indices]).astype(np.int32), distances.astype(np.float32)
 
-        # Called without rows, it leaves the cell itself out: a copy cannot take its place.
-        distances, indices = NearestNeighbors(n_neighbors=count - 1).fit(z).kneighbors()
-        indices, distances = np.hstack([own, indices]), np.pad(distances, ((0, 0), (1, 0)))
-    else:
-        from pynndescent import NNDescent
 
-        indices, distances = NNDescent(
-            z.astype(np.float32), n_neighbors=count, random_state=seed
-        ).neighbor_graph
+def nearest_among(
+    z: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]], k: int
+) -> tuple[Indices, Distances]:
+    """Indices, distances (N, min(k, M)): each of z (N, d) to its nearest of `others` (M, d)."""
+    distances, indices = _search(others, min(k, len(others))).kneighbors(z.astype(np.float32))
     return indices.astype(np.int32), distances.astype(np.float32)
 
 
-def fuzzy_graph(indices: NDArray[np.int32], distances: NDArray[np.float32]) -> Any:
+def fuzzy_graph(indices: Indices, distances: Distances) -> Any:
     """Symmetric sparse graph (N, N), weights in (0, 1]: UMAP's fuzzy union (McInnes et al. 2018).
 
     Weights fall with distance on the scale of each cell's own neighbourhood, so that dense and
@@ -58,3 +59,10 @@ def fuzzy_graph(indices: NDArray[np.int32], distances: NDArray[np.float32]) -> A
         knn_dists=distances,
     )
     return graph.tocsr()
+
+
+def _search(z: NDArray[np.floating[Any]], k: int) -> Any:
+    """The k nearest of z, ready to be asked for."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(z.astype(np.float32))

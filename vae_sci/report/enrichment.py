@@ -13,19 +13,24 @@ from vae_sci.report.style import (
     INK,
     NOT_GIVEN,
     SIGNIFICANT,
+    UNSTABLE,
     Picture,
     canvas,
     finish,
     number,
     shorten,
+    unstable_note,
 )
 
 _ROWS = 150
 _KEY = ["treatment", "concentration"]
 
 
-def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
-    """Treatments with their concentrations against clusters (contracts ENRICHMENT, TREATMENTS)."""
+def enrichment(table: pd.DataFrame, treatments: pd.DataFrame, clusters: pd.DataFrame) -> Picture:
+    """Treatments with their concentrations against clusters.
+
+    Contracts ENRICHMENT, TREATMENTS and CLUSTERS. Numbers of unstable clusters are marked.
+    """
     title = "Which clusters each treatment fills more, or less, than the controls do"
     if table.empty:
         figure = canvas(5, 0.8)
@@ -73,6 +78,10 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, pad=2, labelsize=6 if cell < 0.17 else 6.5)
     axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    unstable = set(clusters.loc[~clusters["stable"], "cluster"])
+    for label, column in zip(axis.get_xticklabels(), columns, strict=True):
+        if column in unstable:
+            label.set(**UNSTABLE)
     axis.tick_params(axis="x", labeltop=True)
     axis.set_xlabel("cluster")
     axis.set_yticks(np.arange(len(rows)) + 0.5, [_label(row) for row in rows.itertuples()])
@@ -96,7 +105,7 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame) -> Picture:
         f"{int(rows['n_cells'].sum()):,} cells; dot: q < {SIGNIFICANT:g} (wells exchanged with "
         "controls of their plates, adjusted after Benjamini and Hochberg; no dot where there are "
         "too few wells to test). Concentrations in the platemap's unit. Rows are ordered by the "
-        "cluster that the treatment enriches most." + reduced,
+        "cluster that the treatment enriches most." + unstable_note(unstable) + reduced,
         table=rows[_KEY].merge(table, on=_KEY, how="left"),
     )
 

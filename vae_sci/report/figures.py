@@ -99,13 +99,13 @@ def draw_all(
             cells, treatments, settings.treatments, seed
         ),
         "umap_plate": lambda: umap.by_plate(cells, seed),
-        "umap_cluster": lambda: umap.by_cluster(cells, seed),
+        "umap_cluster": lambda: umap.by_cluster(cells, clusters, seed),
         "umap_quality": lambda: umap.by_quality(cells, tiles, seed),
         "gallery": lambda: gallery(
             results, cells, tiles, clusters, channels, settings.gallery_cells, seed
         ),
         "enrichment": lambda: enrichment(
-            ENRICHMENT.read(phenotypes / "enrichment.csv"), treatments
+            ENRICHMENT.read(phenotypes / "enrichment.csv"), treatments, clusters
         ),
         "dose_response": lambda: dose_response(
             wells, treatments, DOSES.read(phenotypes / "doses.csv"), settings.treatments

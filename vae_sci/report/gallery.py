@@ -94,8 +94,10 @@ def gallery(
 
 
 def _row_label(row: Any, several_plates: bool) -> str:
-    """Size of a cluster, its most enriched treatment, and its plate where one dominates."""
+    """Size of a cluster, whether it is unstable, its top treatment, a plate that dominates."""
     text = f"cluster {row.cluster}: {row.n_cells:,} cells ({row.share:.0%})"
+    if not row.stable:
+        text += "\nunstable: not found again in other wells"
     if not pd.isna(row.top_treatment):
         text += f"\nmost enriched: {shorten(str(row.top_treatment), 26)}"
         text += f" (log2: {number(row.top_log2_enrichment)})"

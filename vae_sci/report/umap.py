@@ -28,12 +28,15 @@ from vae_sci.report.style import (
     FAINT,
     NOT_GIVEN,
     SEQUENTIAL,
+    STABLE,
+    UNSTABLE,
     VERMILLION,
     Picture,
     canvas,
     finish,
     number,
     shorten,
+    unstable_note,
 )
 
 _DRAWN_LARGE, _DRAWN_SMALL = 200_000, 20_000
@@ -192,8 +195,11 @@ def by_concentration(
     )
 
 
-def by_cluster(cells: pd.DataFrame, seed: int) -> Picture:
-    """The map by cluster, each cluster's number at its middle; colours only part neighbours."""
+def by_cluster(cells: pd.DataFrame, clusters: pd.DataFrame, seed: int) -> Picture:
+    """The map by cluster, each cluster's number at its middle; colours only part neighbours.
+
+    `cells`, `clusters`: contracts CELLS and CLUSTERS. Numbers of unstable clusters are marked.
+    """
     map_ = _Map(cells, seed)
     labels = cells["cluster"].to_numpy(dtype=object)
     names = sorted(set(labels), key=lambda c: (len(c), c))
@@ -205,6 +211,7 @@ def by_cluster(cells: pd.DataFrame, seed: int) -> Picture:
     map_.dots(axis, rows, _rgb([palette[c] for c in labels[rows]]), _LARGE)
     places = np.array([np.median(map_.xy[labels == name], axis=0) for name in names])
     reach = map_.window[0][1] - map_.window[0][0]
+    unstable = set(clusters.loc[~clusters["stable"], "cluster"])
     for name, (x, y) in zip(names, _apart(places, 0.035 * reach), strict=True):
         axis.text(
             x,
@@ -213,7 +220,7 @@ def by_cluster(cells: pd.DataFrame, seed: int) -> Picture:
             ha="center",
             va="center",
             fontsize=8,
-            fontweight="bold",
+            **(UNSTABLE if name in unstable else STABLE),
             path_effects=[withStroke(linewidth=2.2, foreground="white")],
         )
     return finish(
@@ -223,6 +230,7 @@ def by_cluster(cells: pd.DataFrame, seed: int) -> Picture:
         else "All cells lie in one cluster",
         f"{len(cells):,} cells. A number stands at the middle of its cluster, 0 the largest; "
         "colours repeat and only part neighbours. Clusters were found in z, not on this map."
+        + unstable_note(unstable)
         + _thinned(map_, _DRAWN_LARGE),
         table=map_.table(cells, "cluster"),
     )

@@ -76,6 +76,7 @@ TABLES = (
     "doses.csv",
     "similar.csv",
     "normalization.csv",
+    "resolutions.csv",
     "profiles.parquet",
     "scores.json",
 )

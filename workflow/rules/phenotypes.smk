@@ -19,6 +19,12 @@ rule phenotypes:
             category="Tables",
             labels={"table": "clusters"},
         ),
+        resolutions=report(
+            f"{RESULTS}/phenotypes/{{model}}/resolutions.csv",
+            caption="../report/resolutions.rst",
+            category="Tables",
+            labels={"table": "resolutions"},
+        ),
         treatments=report(
             f"{RESULTS}/phenotypes/{{model}}/treatments.csv",
             caption="../report/treatments.rst",
