@@ -34,7 +34,7 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
     `place` tells. Controls are the plate's own; where they are too few, those of its batch
     or of the run, as for the plates of the run.
 
-    Raises `InputError` for a plate of the run, `ContractError` for tables that are missing or of
+    Raises `InputError` for a plate of the run, or a run with Harmony; `ContractError` for tables that are missing or of
     another model.
     """
     folder = results / "phenotypes" / model
@@ -47,7 +47,13 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
         )
     raw, about = read_h5ad(folder / "cells.h5ad")
     settings = PhenotypesSettings.model_validate(about["settings"])
-    cells = read_cells([row], results, model)
+    if settings.harmony:
+        raise InputError(
+            required="a run whose z depends on each plate's controls alone",
+            found="phenotypes.harmony: it moved the plates of the run onto each other",
+            action="add the plate to the table of plates and run again, or switch Harmony off",
+        )
+    cells, _ = read_cells([row], results, model)
     names = latent_columns(cells)
     if names != latent_columns(run):
         raise ContractError(
@@ -55,7 +61,7 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
             found=f"{len(names)} on {row.plate}",
             action="encode the plate with the model of the run",
         )
-    about_wells = ["plate", "batch", "well", "control"]
+    about_wells = ["plate", "batch", "well", "treatment", "control"]
     both = pd.concat([run[about_wells], cells[about_wells]], ignore_index=True)
     z, levels, warnings = normalize(np.vstack([raw, cells[names]]), both, settings)
     z, cells["normalized_by"] = z[len(run) :], levels[len(run) :]
