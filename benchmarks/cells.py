@@ -45,26 +45,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from baselines import intensity_statistics, open_run, principal_components, run_settings, unit
 from lossless import codec_costs, held_out_levels
 from lossless import markdown as codec_table
 from numpy.typing import NDArray
+from runs import open_run, run_settings
 from variants import VARIANTS, measure
 
 from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError, VaeSciError
 from vae_sci.files import write_json
+from vae_sci.phenotypes.baselines import pixel_features, unit
 from vae_sci.phenotypes.make import versions
 from vae_sci.phenotypes.normalize import enough_controls, normalize, whiten
 from vae_sci.phenotypes.profiles import latent_columns
 from vae_sci.phenotypes.scores import (
-    average_precision,
+    Retrieval,
     balanced_accuracy,
     bootstrap_interval,
     grouped_folds,
     knn_predictions,
     linear_probe_predictions,
-    not_same_compound,
 )
 from vae_sci.results import Results
 
@@ -166,17 +166,18 @@ def outcomes(features: Array, rows: pd.DataFrame, folds: NDArray[Any]) -> dict[s
     means = about.join(pd.DataFrame(features)).groupby(list(about.columns)).mean().reset_index()
     compounds, labels = (means[name].to_numpy(dtype=str) for name in ("compound", "moa"))
     profiles = means.drop(columns=list(about.columns)).to_numpy()
-    # A mechanism of one compound cannot be found again: such treatments are not asked about.
-    asked = (means.groupby("moa")["compound"].transform("nunique") > 1).to_numpy()
+    asking = Retrieval(profiles, compounds)
 
     def of_treatments(right: NDArray[Any]) -> Outcome:
+        # A mechanism of one compound cannot be found again: such treatments are not asked about.
+        asked = ~np.isnan(right)
         return Outcome(lambda c: float(right[asked][c].mean()), compounds[asked])
 
     return {
         "knn": of_cells(knn_predictions(features, moa, folds, NEIGHBOURS)),
         "linear": of_cells(linear_probe_predictions(features, moa, folds)),
-        "nsc": of_treatments(not_same_compound(profiles, compounds, labels)),
-        "map": of_treatments(average_precision(profiles, compounds, labels)),
+        "nsc": of_treatments(asking.nearest_right(labels)),
+        "map": of_treatments(asking.average_precision(labels)),
     }
 
 
@@ -212,15 +213,11 @@ def compare(
             action=f"make the results of this folder: make example-bbbc021 DATA={data}",
         )
     at = pd.Index(cells["cell_id"]).get_indexer(pd.Index(rows["cell_id"]))
-    tiles = run.tiles(cells)
-    train = (cells["split"] == "train").to_numpy()
     folders = variants or {run.model: run.path / "embeddings" / run.model}
     features = {f"z ({name})": latent_vectors(folder, cells) for name, folder in folders.items()}
     ours = next(iter(features))
-    d = features[ours].shape[1]
-    features[f"PCA-{d}"] = unit(principal_components(tiles, train, d, seed))
-    statistics = intensity_statistics(tiles)
-    features[f"intensity statistics ({statistics.shape[1]})"] = unit(statistics)
+    pixels = pixel_features(run.path, cells, features[ours].shape[1], seed)
+    features |= {name: unit(values) for name, values in pixels.items()}
     for name, path in tables.items():
         values = read_features(path, cells)
         features[f"{name} ({values.shape[1]})"] = values
