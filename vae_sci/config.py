@@ -351,6 +351,11 @@ class PhenotypesSettings(Room):
     neighbours: int = Field(15, ge=2, description="nearest neighbours per cell in the graph")
     resolution: float = Field(1.0, gt=0, description="Leiden resolution: higher, more clusters")
     umap_min_dist: float = Field(0.3, ge=0, le=1, description="how tightly UMAP packs points")
+    labels: tuple[str, ...] = Field(
+        (),
+        description="columns of the platemap with what is known of treatments, such as moa: "
+        "scores.csv says how well z tells them, which the model never sees",
+    )
 
 
 class DiagnosticsSettings(Room):

@@ -70,6 +70,8 @@ TABLES = (
     "enrichment.csv",
     "profiles.parquet",
     "scores.json",
+    "scores.csv",
+    "replicates.csv",
 )
 SIMULATED = [plate for plate, row in ROWS.items() if row.recipe]
 
