@@ -29,5 +29,5 @@ def run_settings(run: Results) -> PhenotypesSettings:
     values = table.uns["vae_sci"]["settings"]
     table.file.close()
     return PhenotypesSettings.model_validate(
-        {name: v.item() if hasattr(v, "item") else v for name, v in values.items()}
+        {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
     )

@@ -460,6 +460,38 @@ PROFILES = Contract(
     key=("plate", "well"),
 )
 
+PYCYTOMINER_WELLS = Contract(
+    "phenotypes/{model}/pycytominer/wells.parquet",
+    "profiles.parquet with the names that pycytominer and copairs expect: Metadata_ before all but "
+    "the features, the platemap's further columns too",
+    (
+        Column("Metadata_Plate", "string", "name of the plate"),
+        Column("Metadata_Well", "string", "well"),
+        Column("Metadata_batch", "string", "plates imaged together, from plates.tsv"),
+        Column("Metadata_treatment", "string", "name of the treatment", nullable=True),
+        Column("Metadata_concentration", "float64", "its concentration", nullable=True),
+        Column("Metadata_control", "bool", "true where the well is an untreated control"),
+        Column("Metadata_n_cells", "Int64", "cells in the well"),
+        Column("z_", "float64", "mean over cells of a normalised dimension", family=True),
+    ),
+    key=("Metadata_Plate", "Metadata_Well"),
+)
+
+PYCYTOMINER_TREATMENTS = Contract(
+    "phenotypes/{model}/pycytominer/treatments.parquet",
+    "their means, one row per treatment and concentration",
+    (
+        Column("Metadata_treatment", "string", "name of the treatment", nullable=True),
+        Column("Metadata_concentration", "float64", "its concentration", nullable=True),
+        Column("Metadata_control", "bool", "true where its wells are untreated controls"),
+        Column("Metadata_n_cells", "Int64", "cells"),
+        Column("Metadata_n_wells", "Int64", "wells"),
+        Column("Metadata_n_plates", "Int64", "plates"),
+        Column("z_", "float64", "mean over wells of the wells' means", family=True),
+    ),
+    key=("Metadata_treatment", "Metadata_concentration"),
+)
+
 ENRICHMENT = Contract(
     "phenotypes/{model}/enrichment.csv",
     "treatments against clusters, one row per treatment, concentration and cluster; controls have "
@@ -733,6 +765,8 @@ CONTRACTS = (
     CLUSTERS,
     TREATMENTS,
     PROFILES,
+    PYCYTOMINER_WELLS,
+    PYCYTOMINER_TREATMENTS,
     ENRICHMENT,
     SCORES,
     REPLICATES,

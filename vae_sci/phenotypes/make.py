@@ -13,7 +13,7 @@ import pandas as pd
 
 import vae_sci
 from vae_sci.config import PhenotypesSettings, PlateRow
-from vae_sci.contracts import CELLS, CLUSTERS, EMBEDDINGS, ENRICHMENT, PROFILES, TILES, TREATMENTS
+from vae_sci.contracts import CELLS, CLUSTERS, EMBEDDINGS, ENRICHMENT, TILES, TREATMENTS
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import write_json
 from vae_sci.images.platemap import need_wells, read_platemap
@@ -23,7 +23,7 @@ from vae_sci.phenotypes.h5ad import write_h5ad
 from vae_sci.phenotypes.map import draw_map
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
 from vae_sci.phenotypes.normalize import normalize
-from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, well_profiles
+from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, write_profiles
 from vae_sci.phenotypes.scores import recovery
 from vae_sci.phenotypes.treatments import treatment_table
 
@@ -93,9 +93,9 @@ def make_phenotypes(
     CELLS.write(cells, folder / "cells.parquet")
     CLUSTERS.write(cluster_table(cells, enrichment), folder / "clusters.csv")
     TREATMENTS.write(treatments, folder / "treatments.csv")
-    PROFILES.write(well_profiles(cells), folder / "profiles.parquet")
+    write_profiles(cells, folder)
     ENRICHMENT.write(enrichment, folder / "enrichment.csv")
-    about = {"settings": settings.model_dump(), "seed": seed, "versions": versions()}
+    about = {"settings": settings.model_dump(mode="json"), "seed": seed, "versions": versions()}
     write_h5ad(cells, raw, about, folder / "cells.h5ad")
     write_json(_scores(cells, raw, warnings, seed), folder / "scores.json")
     done()

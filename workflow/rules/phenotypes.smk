@@ -32,6 +32,11 @@ rule phenotypes:
             labels={"table": "enrichment"},
         ),
         profiles=f"{RESULTS}/phenotypes/{{model}}/profiles.parquet",
+        pycytominer=expand(
+            f"{RESULTS}/phenotypes/{{model}}/pycytominer/{{table}}.parquet",
+            table=("wells", "treatments"),
+            allow_missing=True,
+        ),
         scores=f"{RESULTS}/phenotypes/{{model}}/scores.json",
     log:
         f"{RESULTS}/logs/phenotypes/{{model}}.log",
