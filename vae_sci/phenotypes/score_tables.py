@@ -8,7 +8,7 @@ is the same for all labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,34 +51,69 @@ FDR = 0.05
 
 
 @dataclass(frozen=True)
-class Items:
-    """What a score is the mean of, or is counted over: resampled by whole `groups` (N,)."""
+class Score:
+    """A figure over items, which are resampled by whole `groups` (N,) for its interval."""
 
-    statistic: Callable[[NDArray[np.int64]], float]
+    name: str
+    over: Callable[[NDArray[np.int64]], float]
+    """The figure over some items, by their rows."""
     groups: Labels
+    unit: str
+    grouped: str
+    """What groups are: plates, wells or compounds."""
+    remark: str
+    """Why there is no value, where there is no item."""
+    chance: float = float("nan")
+    null: Array = field(default_factory=lambda: np.empty(0))
+    """The figure under exchanges, where that tells chance and p-value."""
 
     @classmethod
-    def mean(cls, values: Array, groups: Labels) -> Items:
-        """The mean of `values` (N,); NaN are left out."""
+    def mean(cls, name: str, values: Array, compounds: Labels, remark: str, **more: Any) -> Score:
+        """The mean of `values` (N,) of treatments; NaN are left out."""
         there = ~np.isnan(values)
         kept = values[there]
-        return cls(lambda rows: float(kept[rows].mean()), groups[there])
+
+        def over(rows: NDArray[np.int64]) -> float:
+            return float(kept[rows].mean())
+
+        return cls(name, over, compounds[there], "treatments", "compounds", remark, **more)
+
+    @property
+    def value(self) -> float:
+        """The figure over all items; NaN where there is none."""
+        return self.over(np.arange(len(self.groups))) if len(self.groups) else float("nan")
+
+    def interval(self, seed: int, minus: Score | None = None) -> tuple[float, float]:
+        """95 % interval of the figure, or of its paired difference to another of the same items.
+
+        NaN with fewer than `FEWEST_GROUPS` groups.
+        """
+        if len(np.unique(self.groups)) < FEWEST_GROUPS:
+            return float("nan"), float("nan")
+        if minus is None:
+            return bootstrap_interval(self.over, self.groups, seed=seed)
+        return bootstrap_interval(lambda r: self.over(r) - minus.over(r), self.groups, seed=seed)
 
     def row(self, seed: int) -> dict[str, Any]:
-        """Value, 95 % interval and numbers, as columns of `SCORES`."""
-        n_groups = len(np.unique(self.groups))
-        if not n_groups:
-            return {"n": 0, "n_groups": 0}
-        low = high = float("nan")
-        if n_groups >= FEWEST_GROUPS:
-            low, high = bootstrap_interval(self.statistic, self.groups, seed=seed)
-        value = self.statistic(np.arange(len(self.groups)))
+        """Columns of `SCORES`."""
+        low, high = self.interval(seed)
+        chance, p_value = self.chance, float("nan")
+        if len(self.null) and len(self.groups):
+            chance = float(np.nanmean(self.null))
+            as_high = self.null >= self.value * (1 - 1e-9)  # equal but for rounding
+            p_value = float((1 + as_high.sum()) / (1 + len(self.null)))
         return {
-            "value": value,
+            "score": self.name,
+            "value": self.value,
             "low": low,
             "high": high,
+            "chance": chance,
+            "p_value": p_value,
             "n": len(self.groups),
-            "n_groups": n_groups,
+            "unit": self.unit,
+            "n_groups": len(np.unique(self.groups)),
+            "groups": self.grouped,
+            "remark": None if len(self.groups) else self.remark,
         }
 
 
@@ -147,19 +182,11 @@ def score_tables(
     parts = []
     for name, values in features.items():
         for label in labels:
-            known = (~cells["control"] & cells[label].notna()).to_numpy()
-            part = cells[known].reset_index(drop=True)
-            part = part.assign(
-                label=part[label].astype(str), treatment=part["treatment"].fillna("")
-            )
-            found = [
-                *_by_cell(values[known], part, seed),
-                *_by_treatment(values[known], part, seed),
-            ]
-            rows += [{"label": label, "features": name, **row} for row in found]
+            found = label_scores(values, cells, label, seed)
+            rows += [{"label": label, "features": name, **score.row(seed)} for score in found]
         table = replicate_table(values, cells, seed)
         parts.append(table.assign(features=name))
-        rows += [{"features": name, **row} for row in _of_replicates(table, seed)]
+        rows += [{"features": name, **score.row(seed)} for score in _of_replicates(table)]
     columns = [column.name for column in SCORES.columns]
     return (
         SCORES.validate(pd.DataFrame(rows).reindex(columns=columns), "the scores of this run"),
@@ -167,44 +194,46 @@ def score_tables(
     )
 
 
-def _by_cell(features: Array, cells: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
+def label_scores(features: Array, cells: pd.DataFrame, label: str, seed: int) -> list[Score]:
+    """How well normalised features (N, d) tell column `label` of `cells`, controls left out."""
+    known = (~cells["control"] & cells[label].notna()).to_numpy()
+    part = cells[known].reset_index(drop=True)
+    part = part.assign(label=part[label].astype(str), treatment=part["treatment"].fillna(""))
+    return [*_by_cell(features[known], part, seed), *_by_treatment(features[known], part, seed)]
+
+
+def _by_cell(features: Array, cells: pd.DataFrame, seed: int) -> Iterator[Score]:
     """k-NN and linear probe on single cells, plates held out; wells, where plates are too few."""
     chosen = draw_cells(cells, PROBED_CELLS, seed, PROBED_PER_WELL)
+    part = cells.iloc[chosen]
     for held_out in ("plates", "wells"):
-        part = cells.iloc[chosen]
         groups = part["plate"] if held_out == "plates" else part["plate"] + "/" + part["well"]
         in_two = groups.groupby(part["label"]).transform("nunique").to_numpy() > 1
         if part.loc[in_two, "label"].nunique() > 1:
             break
     else:
-        for score in ("knn", "linear"):
-            remark = "no two labels that lie in two wells each"
-            yield {"score": score, "n": 0, "n_groups": 0, "remark": remark}
-        return
+        in_two[:] = False
     rows = chosen[in_two]
     labels = cells["label"].iloc[rows].astype("category").cat.codes.to_numpy()
     names = groups[in_two].to_numpy(dtype=str)
-    if held_out == "plates":
-        folds = grouped_folds(labels, names, min(5, len(np.unique(names))), seed)
-    else:
-        folds = nested_folds(labels, names, seed=seed)
-    values = features[rows]
-    metric = "cosine" if values.shape[1] > 1 else "euclidean"
-    for score, predicted in (
-        ("knn", knn_predictions(values, labels, folds, metric=metric)),
-        ("linear", linear_probe_predictions(values, labels, folds)),
-    ):
-        yield {
-            "score": score,
-            **_accuracy(labels, predicted, names).row(seed),
-            "chance": 1 / len(np.unique(labels)),
-            "unit": "cells",
-            "groups": held_out,
-        }
+    predicted = dict.fromkeys(("knn", "linear"), labels)
+    if len(rows):
+        if held_out == "plates":
+            folds = grouped_folds(labels, names, min(5, len(np.unique(names))), seed)
+        else:
+            folds = nested_folds(labels, names, seed=seed)
+        values = features[rows]
+        metric = "cosine" if values.shape[1] > 1 else "euclidean"
+        predicted["knn"] = knn_predictions(values, labels, folds, metric=metric)
+        predicted["linear"] = linear_probe_predictions(values, labels, folds)
+    chance = 1 / len(np.unique(labels)) if len(rows) else float("nan")
+    remark = "no two labels that lie in two wells each"
+    for name, found in predicted.items():
+        yield Score(name, _accuracy(labels, found), names, "cells", held_out, remark, chance)
 
 
-def _accuracy(labels: Labels, predicted: Labels, groups: Labels) -> Items:
-    return Items(lambda rows: balanced_accuracy(labels[rows], predicted[rows]), groups)
+def _accuracy(labels: Labels, predicted: Labels) -> Callable[[NDArray[np.int64]], float]:
+    return lambda rows: balanced_accuracy(labels[rows], predicted[rows])
 
 
 def treatment_means(
@@ -218,41 +247,23 @@ def treatment_means(
     return means.index.to_frame(index=False), means.to_numpy()
 
 
-def _by_treatment(features: Array, cells: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
+def _by_treatment(features: Array, cells: pd.DataFrame, seed: int) -> Iterator[Score]:
     """Treatments ask for their label among other compounds, and among those of other batches."""
     about, profiles = treatment_means(features, cells, [*TREATMENT, "label"])
     compounds, labels = (about[k].to_numpy(dtype=str) for k in ("treatment", "label"))
     asked = Retrieval(profiles, compounds)
     remark = "no label has two compounds"
-    yield {"score": "nsc", **_retrieved(asked, asked.nearest_right, labels, seed, remark)}
-    yield {"score": "map", **_retrieved(asked, asked.average_precision, labels, seed, remark)}
+    for name, ask in (("nsc", asked.nearest_right), ("map", asked.average_precision)):
+        null = asked.chance(ask, labels, seed)
+        yield Score.mean(name, ask(labels), compounds, remark, null=null)
     about, profiles = treatment_means(features, cells, [*TREATMENT, "label", "batch"])
     compounds, labels, batches = (
         about[k].to_numpy(dtype=str) for k in ("treatment", "label", "batch")
     )
     asked = Retrieval(profiles, compounds, batches)
+    null = asked.chance(asked.nearest_right, labels, seed)
     remark = "no label has two compounds in different batches"
-    yield {"score": "nscb", **_retrieved(asked, asked.nearest_right, labels, seed, remark)}
-
-
-def _retrieved(
-    asked: Retrieval, ask: Callable[[Labels], Array], labels: Labels, seed: int, remark: str
-) -> dict[str, Any]:
-    """Value, interval, chance and p-value of one way to ask, or `remark`."""
-    about = {"unit": "treatments", "groups": "compounds"}
-    row = Items.mean(ask(labels), asked.compounds).row(seed)
-    if not row["n"]:
-        return row | about | {"remark": remark}
-    null = asked.chance(ask, labels, seed)
-    as_high = null >= row["value"] * (1 - 1e-9)  # equal but for rounding
-    return (
-        row
-        | about
-        | {
-            "chance": float(np.nanmean(null)),
-            "p_value": float((1 + as_high.sum()) / (1 + len(null))),
-        }
-    )
+    yield Score.mean("nscb", asked.nearest_right(labels), compounds, remark, null=null)
 
 
 def replicate_table(features: Array, cells: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -320,7 +331,7 @@ def _activity(
     return row | {"p_value": p_value}
 
 
-def _of_replicates(table: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
+def _of_replicates(table: pd.DataFrame) -> Iterator[Score]:
     """Scores over all treatments of one `replicate_table`."""
     compounds = table["treatment"].to_numpy(dtype=str)
     t = table[["correlation", "unrelated", "unrelated_95", "map", "chance", "q_value"]].astype(
@@ -330,19 +341,11 @@ def _of_replicates(table: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
     active = (t["q_value"] <= FDR).astype("float64").where(t["q_value"].notna())
     correlated = "no treatment has two wells; or fewer treatments than wells of one; or one number"
     among_controls = "no treatment has two wells on plates with controls"
-    for score, values, chance, remark in (
-        ("replicate_correlation", t["correlation"], t["unrelated"], correlated),
-        ("replicating_share", agree, agree.where(agree.isna(), 0.05), correlated),
-        ("replicate_map", t["map"], t["chance"], among_controls),
-        ("active_share", active, None, "no treatment has the wells for a p-value of 0.05"),
+    for name, values, chance, remark in (
+        ("replicate_correlation", t["correlation"], t["unrelated"].mean(), correlated),
+        ("replicating_share", agree, 0.05, correlated),
+        ("replicate_map", t["map"], t["chance"].mean(), among_controls),
+        ("active_share", active, np.nan, "no treatment has the wells for a p-value of 0.05"),
     ):
-        scored: Array = np.asarray(values, dtype=np.float64)
-        row = Items.mean(scored, compounds).row(seed)
-        yield {
-            "score": score,
-            **row,
-            "chance": np.nan if chance is None else chance[values.notna()].mean(),
-            "unit": "treatments",
-            "groups": "compounds",
-            **({} if row["n"] else {"remark": remark}),
-        }
+        kept: Array = np.asarray(values, dtype=np.float64)
+        yield Score.mean(name, kept, compounds, remark, chance=float(chance))
