@@ -479,7 +479,7 @@ PYCYTOMINER_WELLS = Contract(
 
 PYCYTOMINER_TREATMENTS = Contract(
     "phenotypes/{model}/pycytominer/treatments.parquet",
-    "their means, one row per treatment and concentration",
+    "the mean of its wells, one row per treatment and concentration",
     (
         Column("Metadata_treatment", "string", "name of the treatment", nullable=True),
         Column("Metadata_concentration", "float64", "its concentration", nullable=True),
@@ -487,7 +487,12 @@ PYCYTOMINER_TREATMENTS = Contract(
         Column("Metadata_n_cells", "Int64", "cells"),
         Column("Metadata_n_wells", "Int64", "wells"),
         Column("Metadata_n_plates", "Int64", "plates"),
-        Column("z_", "float64", "mean over wells of the wells' means", family=True),
+        Column(
+            "z_",
+            "float64",
+            "mean over wells, those of fewer than 20 cells counting less",
+            family=True,
+        ),
     ),
     key=("Metadata_treatment", "Metadata_concentration"),
 )

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vae_sci.phenotypes.profiles import pycytominer_names, treatment_profiles, well_profiles
+from vae_sci.phenotypes.profiles import (
+    FULL_WELL,
+    pycytominer_names,
+    treatment_profiles,
+    well_profiles,
+)
 
 
 @pytest.fixture
@@ -39,12 +44,14 @@ def test_wells_carry_what_the_platemap_says_and_nothing_of_single_cells(
     assert "focus" not in wells
 
 
-def test_treatments_are_means_of_wells_however_many_cells_these_have(cells: pd.DataFrame) -> None:
+def test_treatments_are_means_of_wells_in_which_few_cells_count_less(cells: pd.DataFrame) -> None:
     found = treatment_profiles(well_profiles(cells)).set_index("treatment")
-    assert found.loc["a", "z_000"] == (8 + 1) / 2  # of cells: 2.75
+    assert found.loc["a", "z_000"] == (1 * 8 + 3 * 1) / 4
     assert found.loc["a", ["n_wells", "n_cells", "n_plates"]].tolist() == [2, 4, 1]
     assert found.loc["a", "moa"] == "M"
     assert "operator" not in found
+    full = well_profiles(cells).assign(n_cells=[FULL_WELL, 50 * FULL_WELL, 1])
+    assert treatment_profiles(full).set_index("treatment").loc["a", "z_000"] == (8 + 1) / 2
 
 
 def test_names_of_pycytominer(cells: pd.DataFrame) -> None:

@@ -10,6 +10,13 @@ from vae_sci.contracts import CELLS, PROFILES, PYCYTOMINER_TREATMENTS, PYCYTOMIN
 
 TREATMENT = ["treatment", "concentration"]
 
+FULL_WELL = 20
+"""Cells from which on a well counts in full towards its treatment; with fewer, in proportion.
+
+The mean of a few cells is mostly noise; of many it is mostly what the well itself adds, which more
+cells do not lessen.
+"""
+
 
 def latent_columns(table: pd.DataFrame) -> list[str]:
     """The columns of z, in order."""
@@ -41,19 +48,30 @@ def well_profiles(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def treatment_profiles(wells: pd.DataFrame) -> pd.DataFrame:
-    """Mean over wells of table `PROFILES`, one row per treatment and concentration.
+    """Means of table `PROFILES` over wells (`mean_of_wells`), a row per treatment, concentration.
 
     Columns: treatment, concentration, control, n_cells, n_wells, n_plates, z, and further columns
-    of the wells that are one value in every treatment. Means, not medians: of two to four wells,
-    which is common, a median leaves out none or two of them.
+    of the wells that are one value in every treatment.
     """
     groups = wells.groupby(TREATMENT, dropna=False, sort=True)
     about = groups[["control"]].first().join(groups[["n_cells"]].sum())
     about["n_wells"], about["n_plates"] = groups.size(), groups["plate"].nunique()
-    profiles = about.join(groups[latent_columns(wells)].mean()).reset_index()
+    names = latent_columns(wells)
+    means = mean_of_wells(wells[names], wells["n_cells"], [wells[name] for name in TREATMENT])
+    profiles = about.join(means).reset_index()
     contract = {column.name for column in PROFILES.columns}
     further = [str(n) for n in wells if n not in contract and not str(n).startswith("z_")]
     return _carried(profiles, wells, TREATMENT, further)
+
+
+def mean_of_wells(values: pd.DataFrame, n_cells: pd.Series, keys: list[pd.Series]) -> pd.DataFrame:
+    """Mean of `values` (a row per well) by `keys`, wells of few cells counting less (`FULL_WELL`).
+
+    A mean, not a median: of two to four wells, as is common, a median leaves out none or two.
+    """
+    weight = n_cells.clip(upper=FULL_WELL).astype("float64")
+    sums = values.mul(weight, axis=0).groupby(keys, dropna=False, sort=True).sum()
+    return sums.div(weight.groupby(keys, dropna=False, sort=True).sum(), axis=0)
 
 
 def pycytominer_names(profiles: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from vae_sci.errors import InputError
 from vae_sci.phenotypes.baselines import pixel_features, unit
 from vae_sci.phenotypes.normalize import normalize
 from vae_sci.phenotypes.permutation import LARGEST, arrangements
-from vae_sci.phenotypes.profiles import TREATMENT, latent_columns
+from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, mean_of_wells
 from vae_sci.phenotypes.replicates import activity, replicate_correlations, unrelated_correlations
 from vae_sci.phenotypes.scores import (
     Labels,
@@ -239,11 +239,15 @@ def _accuracy(labels: Labels, predicted: Labels) -> Callable[[NDArray[np.int64]]
 def treatment_means(
     features: Array, cells: pd.DataFrame, keys: list[str]
 ) -> tuple[pd.DataFrame, Array]:
-    """Means over wells of the wells' means, one row per combination of `keys`: keys, (M, d)."""
-    wells = pd.DataFrame(features).groupby(
+    """Profiles of each combination of `keys`, as `mean_of_wells` has them: keys, (M, d)."""
+    groups = pd.DataFrame(features).groupby(
         [cells[k] for k in ["plate", "well", *keys]], dropna=False
     )
-    means = wells.mean().groupby(level=keys, dropna=False).mean()
+    wells, n_cells = groups.mean(), groups.size()
+    about = wells.index.to_frame(index=False)
+    means = mean_of_wells(
+        wells.reset_index(drop=True), n_cells.reset_index(drop=True), [about[k] for k in keys]
+    )
     return means.index.to_frame(index=False), means.to_numpy()
 
 
