@@ -48,16 +48,14 @@ import pandas as pd
 from lossless import codec_costs, held_out_levels
 from lossless import markdown as codec_table
 from numpy.typing import NDArray
-from runs import open_run, run_settings
+from runs import latent_vectors, named_file, open_run, read_features, run_settings
 from variants import VARIANTS, measure
 
-from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError, VaeSciError
 from vae_sci.files import write_json
 from vae_sci.phenotypes.baselines import pixel_features, unit
 from vae_sci.phenotypes.make import versions
 from vae_sci.phenotypes.normalize import enough_controls, normalize, whiten
-from vae_sci.phenotypes.profiles import latent_columns
 from vae_sci.phenotypes.scores import (
     Retrieval,
     balanced_accuracy,
@@ -124,36 +122,6 @@ def choose_rows(labels: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict[str
     return kept.sort_values("cell_id", ignore_index=True), left_out
 
 
-def read_features(path: Path, cells: pd.DataFrame) -> Array:
-    """The numbers (N, d) of a table for the rows of `cells`; a latent vector keeps its scale."""
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            required="a Parquet file, or a folder of them, with a row per cell",
-            found=f"{path}: {error}",
-            action="give --features as NAME=FILE.parquet",
-        ) from None
-    latent = latent_columns(table)
-    names = latent or list(table.select_dtypes("number").columns)
-    if "cell_id" not in table or not names:
-        raise InputError(
-            required="a column cell_id and at least one of numbers",
-            found=f"columns {', '.join(map(str, table.columns[:10]))} in {path}",
-            action="write one row per cell: its cell_id and its features",
-        )
-    found = table.drop_duplicates("cell_id").set_index("cell_id")[names].reindex(cells["cell_id"])
-    wrong = ~np.isfinite(found.to_numpy(dtype=np.float64)).all(axis=1)
-    if wrong.any():
-        raise InputError(
-            required=f"finite features of every cell of the run, {len(cells)}",
-            found=f"none for {wrong.sum()} cells in {path}, the first {found.index[wrong][0]}",
-            action="measure these cells, or fill what is not defined with the column's median",
-        )
-    values = found.to_numpy(dtype=np.float64)
-    return values if latent else unit(values)
-
-
 def outcomes(features: Array, rows: pd.DataFrame, folds: NDArray[Any]) -> dict[str, Outcome]:
     """The scores of features (N, d) on `rows`, by name."""
     moa = rows["moa"].astype("category").cat.codes.to_numpy()
@@ -190,12 +158,6 @@ def figure(outcome: Outcome, seed: int) -> dict[str, Any]:
 def difference(one: Outcome, other: Outcome) -> Outcome:
     """`one` − `other` on the same rows, so that both see the same resamples."""
     return Outcome(lambda chosen: one.over(chosen) - other.over(chosen), one.groups)
-
-
-def latent_vectors(folder: Path, cells: pd.DataFrame) -> Array:
-    """z (N, d) of the rows of `cells`, from a folder of embeddings."""
-    z = pd.concat(EMBEDDINGS.read(path) for path in sorted(folder.glob("*.parquet")))
-    return z.set_index("cell_id").loc[cells["cell_id"], latent_columns(z)].to_numpy()
 
 
 def compare(
@@ -328,14 +290,6 @@ def variant_table(models: list[dict[str, Any]]) -> str:
         figures = (format(row[name], form) for name, (_, form) in columns.items())
         lines.append(f"| {row['model']} | {' | '.join(figures)} |")
     return "\n".join(lines)
-
-
-def named_file(text: str) -> tuple[str, Path]:
-    """NAME=FILE, taken apart."""
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FILE.parquet")
-    return name, Path(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

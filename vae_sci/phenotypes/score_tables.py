@@ -131,19 +131,30 @@ def make_scores(
 
     Raises `InputError` for a label that is no column of the cells.
     """
+    cells, features = run_features(results, model, settings, seed, progress)
+    scores, replicates = score_tables(features, cells, settings.labels, seed)
     folder = results / "phenotypes" / model
-    cells = CELLS.read(folder / "cells.parquet")
+    SCORES.write(scores, folder / "scores.csv")
+    REPLICATES.write(replicates, folder / "replicates.csv")
+
+
+def run_features(
+    results: Path,
+    model: str,
+    settings: PhenotypesSettings,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, dict[str, Array]]:
+    """The cells that are scored, and their normalised features (N, d) by name, z the first."""
+    cells = CELLS.read(results / "phenotypes" / model / "cells.parquet")
     counts = cell_counts(cells)
     kept = draw_cells(cells, PROFILED_CELLS, seed)
     cells, counts = cells.iloc[kept].reset_index(drop=True), counts[kept]
     z = cells[latent_columns(cells)].to_numpy()
     others = {"cell count": counts} | pixel_features(results, cells, z.shape[1], seed, progress)
-    features = {"z": z} | {
+    return cells, {"z": z} | {
         name: normalize(unit(values), cells, settings)[0] for name, values in others.items()
     }
-    scores, replicates = score_tables(features, cells, settings.labels, seed)
-    SCORES.write(scores, folder / "scores.csv")
-    REPLICATES.write(replicates, folder / "replicates.csv")
 
 
 def cell_counts(cells: pd.DataFrame) -> Array:
