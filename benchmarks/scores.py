@@ -13,9 +13,10 @@ Then z alone, without normalisation, standardised and whitened against the contr
 scores, and how well plates mix in the treatment that lies on most of them, for whose cells
 everything but the plate is the same. `other_plates`: how often the ten nearest cells of other wells
 lie on other plates, over how often they would by chance (1: mixed). `plate`: balanced accuracy of
-telling the plate by the ten nearest cells, wells held out. `batch`: of telling the batch, plates
-held out. Differences to z without normalisation are paired. 95 % intervals by bootstrap over
-plates, of scores of treatments over compounds.
+telling the plate by the ten nearest cells, wells held out. `batch`: of telling the batch by the ten
+nearest cells of other plates; its chance is that of batches exchanged between plates. Differences
+to z without normalisation are paired. 95 % intervals by bootstrap over plates, of scores of
+treatments over compounds.
 
 The encoder was trained, without labels, on the pixels of most of these cells: what is held out is
 held out from what reads z.
@@ -45,6 +46,7 @@ Array = NDArray[np.float64]
 
 NORMALIZATIONS = ("none", "standardize", "whiten")
 NEIGHBOURS = 10
+EXCHANGES = 199
 
 
 def with_labels(cells: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
@@ -79,30 +81,44 @@ def with_labels(cells: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
 
 def mixing(z: Array, cells: pd.DataFrame, seed: int) -> list[Score]:
     """How well plates and batches of one treatment's cells, z (N, d), mix; see the head."""
-    plates = cells["plate"].to_numpy(dtype=str)
-    wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
-    batches = cells["batch"].to_numpy(dtype=str)
     # Where a plate has one well, none of the cells of other wells is of this plate.
     several = cells.groupby("plate")["well"].transform("nunique").to_numpy() > 1
+    cells, z = cells[several], z[several]
+    plates, batches = (cells[name].to_numpy(dtype=str) for name in ("plate", "batch"))
+    wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
     similarity = similarities(z)
-    similarity[wells[:, None] == wells] = -np.inf
-    near = np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBOURS]
-    other = plates[:, None] != plates
-    found = np.take_along_axis(other, near, axis=1).mean(axis=1)[several]
-    expected = (other.sum(axis=1) / (wells[:, None] != wells).sum(axis=1))[several]
 
-    def told(labels: Any, folds: Any, groups: Any) -> tuple[Any, Any]:
-        predicted = knn_predictions(z[several], labels, folds, NEIGHBOURS)
-        return lambda rows: balanced_accuracy(labels[rows], predicted[rows]), groups
+    def nearest(barred: NDArray[np.bool_]) -> NDArray[np.int64]:
+        ranked = np.argsort(-np.where(barred, -np.inf, similarity), axis=1, kind="stable")
+        return np.asarray(ranked[:, :NEIGHBOURS])
 
-    plates, wells, batches = plates[several], wells[several], batches[several]
-    by_plate = told(plates, nested_folds(plates, wells, seed=seed), plates)
-    by_batch = told(batches, np.unique(plates, return_inverse=True)[1], plates)
+    own_well, own_plate = (names[:, None] == names for names in (wells, plates))
+    found = np.take_along_axis(~own_plate, nearest(own_well), axis=1).mean(axis=1)
+    expected = (~own_plate).sum(axis=1) / (~own_well).sum(axis=1)
+    plate = knn_predictions(z, plates, nested_folds(plates, wells, seed=seed), NEIGHBOURS)
+
+    names, first, number = np.unique(plates, return_index=True, return_inverse=True)
+    _, batch_of = np.unique(batches[first], return_inverse=True)
+    of_others = number[nearest(own_plate)]
+
+    def told(batch_of: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
+        votes = batch_of[of_others[rows]][:, :, None] == np.arange(batch_of.max() + 1)
+        return balanced_accuracy(batch_of[number[rows]], votes.sum(axis=1).argmax(axis=1))
+
+    # Without its plate, a batch has fewer cells to vote for it: chance is below 1 / batches.
+    rng, everyone = np.random.default_rng(seed), np.arange(len(cells))
+    null = np.array([told(rng.permutation(batch_of), everyone) for _ in range(EXCHANGES)])
     about = ("cells", "plates", "no plate with two wells of the treatment")
     return [
         Score("other_plates", lambda r: found[r].mean() / expected[r].mean(), plates, *about, 1.0),
-        Score("plate", *by_plate, *about, 1 / len(np.unique(plates))),
-        Score("batch", *by_batch, *about, 1 / len(np.unique(batches))),
+        Score(
+            "plate",
+            lambda r: balanced_accuracy(plates[r], plate[r]),
+            plates,
+            *about,
+            1 / max(1, len(names)),
+        ),
+        Score("batch", lambda r: told(batch_of, r), plates, *about, null=null),
     ]
 
 

@@ -41,9 +41,12 @@ def test_noise_agrees_no_more_than_unrelated_wells_do() -> None:
     assert (found > np.quantile(null, 0.95)).mean() == pytest.approx(0.05, abs=0.07)
 
 
-def test_more_wells_than_treatments_leave_no_null() -> None:
-    wells = np.random.default_rng(0).normal(size=(6, 4))
-    assert unrelated_correlations(wells, np.array(list("aaabbb")), 3, 0).size == 0
+def test_fewer_treatments_than_wells_of_one_leave_smaller_groups_to_compare_with() -> None:
+    wells = np.random.default_rng(0).normal(size=(8, 4))
+    treatments = np.array(list("aaaabbbb"))
+    four = unrelated_correlations(wells, treatments, 4, 0)
+    np.testing.assert_array_equal(four, unrelated_correlations(wells, treatments, 2, 0))
+    assert unrelated_correlations(wells, np.array(["a"] * 8), 3, 0).size == 0
 
 
 def test_activity_equals_that_of_copairs() -> None:

@@ -39,10 +39,12 @@ def replicate_correlations(profiles: Array, treatments: Labels) -> dict[str, flo
 def unrelated_correlations(profiles: Array, treatments: Labels, size: int, seed: int) -> Array:
     """The same of `DRAWS` groups of `size` wells, each of another treatment (DRAWS,).
 
-    Empty where there are fewer treatments than that.
+    Where there are fewer treatments than that, of as many as there are: their medians spread more,
+    so that fewer treatments pass. Empty where there is one.
     """
     names = np.unique(treatments)
-    if len(names) < size or profiles.shape[1] < 2:
+    size = min(size, len(names))
+    if size < 2 or profiles.shape[1] < 2:
         return np.empty(0)
     rng = np.random.default_rng(seed)
     wells = [np.flatnonzero(treatments == name) for name in names]

@@ -196,12 +196,12 @@ def score_tables(
             found = label_scores(values, cells, label, seed)
             rows += [{"label": label, "features": name, **score.row(seed)} for score in found]
         table = replicate_table(values, cells, seed)
-        parts.append(table.assign(features=name))
+        parts.append(REPLICATES.validate(table.assign(features=name), f"replicates by {name}"))
         rows += [{"features": name, **score.row(seed)} for score in _of_replicates(table)]
     columns = [column.name for column in SCORES.columns]
     return (
         SCORES.validate(pd.DataFrame(rows).reindex(columns=columns), "the scores of this run"),
-        REPLICATES.validate(pd.concat(parts, ignore_index=True), "the replicates of this run"),
+        pd.concat(parts, ignore_index=True),
     )
 
 
@@ -302,8 +302,8 @@ def replicate_table(features: Array, cells: pd.DataFrame, seed: int) -> pd.DataF
         if n not in null:
             all_codes = code.to_numpy(dtype=str)
             null[n] = unrelated_correlations(profiles[treated.index], all_codes, n, seed)
+        row["correlation"] = correlations.get(str(number))
         if len(null[n]):
-            row["correlation"] = correlations[str(number)]
             row["unrelated"] = float(np.median(null[n]))
             row["unrelated_95"] = float(np.quantile(null[n], 0.95))
         row |= _activity(profiles, wells, control, members.index, seed)
@@ -352,9 +352,10 @@ def _of_replicates(table: pd.DataFrame) -> Iterator[Score]:
     t = table[["correlation", "unrelated", "unrelated_95", "map", "chance", "q_value"]].astype(
         "float64"
     )
-    agree = (t["correlation"] > t["unrelated_95"]).astype("float64").where(t["correlation"].notna())
+    known = t["correlation"].notna() & t["unrelated_95"].notna()
+    agree = (t["correlation"] > t["unrelated_95"]).astype("float64").where(known)
     active = (t["q_value"] <= FDR).astype("float64").where(t["q_value"].notna())
-    correlated = "no treatment has two wells; or fewer treatments than wells of one; or one number"
+    correlated = "no treatment has two wells, or features are single numbers"
     among_controls = "no treatment has two wells on plates with controls"
     for name, values, chance, remark in (
         ("replicate_correlation", t["correlation"], t["unrelated"].mean(), correlated),

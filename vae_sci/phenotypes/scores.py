@@ -155,7 +155,7 @@ class Retrieval:
         not-same-compound (Ljosa et al. 2013), with them NSCB (Ando et al. 2017).
         """
         right = self._right(labels)
-        return np.where(right.any(axis=1), right[:, 0], np.nan)
+        return np.where(right.any(axis=1), right[:, :1].any(axis=1), np.nan)
 
     def average_precision(self, labels: Labels) -> Array:
         """How early those with the same of `labels` (N,) come, (N,).
