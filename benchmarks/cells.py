@@ -45,26 +45,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from baselines import intensity_statistics, open_run, principal_components, run_settings, unit
 from lossless import codec_costs, held_out_levels
 from lossless import markdown as codec_table
 from numpy.typing import NDArray
+from runs import latent_vectors, named_file, open_run, read_features, run_settings
 from variants import VARIANTS, measure
 
-from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError, VaeSciError
 from vae_sci.files import write_json
+from vae_sci.phenotypes.baselines import pixel_features, unit
 from vae_sci.phenotypes.make import versions
 from vae_sci.phenotypes.normalize import enough_controls, normalize, whiten
-from vae_sci.phenotypes.profiles import latent_columns
 from vae_sci.phenotypes.scores import (
-    average_precision,
+    Retrieval,
     balanced_accuracy,
     bootstrap_interval,
     grouped_folds,
     knn_predictions,
     linear_probe_predictions,
-    not_same_compound,
 )
 from vae_sci.results import Results
 
@@ -124,36 +122,6 @@ def choose_rows(labels: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict[str
     return kept.sort_values("cell_id", ignore_index=True), left_out
 
 
-def read_features(path: Path, cells: pd.DataFrame) -> Array:
-    """The numbers (N, d) of a table for the rows of `cells`; a latent vector keeps its scale."""
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            required="a Parquet file, or a folder of them, with a row per cell",
-            found=f"{path}: {error}",
-            action="give --features as NAME=FILE.parquet",
-        ) from None
-    latent = latent_columns(table)
-    names = latent or list(table.select_dtypes("number").columns)
-    if "cell_id" not in table or not names:
-        raise InputError(
-            required="a column cell_id and at least one of numbers",
-            found=f"columns {', '.join(map(str, table.columns[:10]))} in {path}",
-            action="write one row per cell: its cell_id and its features",
-        )
-    found = table.drop_duplicates("cell_id").set_index("cell_id")[names].reindex(cells["cell_id"])
-    wrong = ~np.isfinite(found.to_numpy(dtype=np.float64)).all(axis=1)
-    if wrong.any():
-        raise InputError(
-            required=f"finite features of every cell of the run, {len(cells)}",
-            found=f"none for {wrong.sum()} cells in {path}, the first {found.index[wrong][0]}",
-            action="measure these cells, or fill what is not defined with the column's median",
-        )
-    values = found.to_numpy(dtype=np.float64)
-    return values if latent else unit(values)
-
-
 def outcomes(features: Array, rows: pd.DataFrame, folds: NDArray[Any]) -> dict[str, Outcome]:
     """The scores of features (N, d) on `rows`, by name."""
     moa = rows["moa"].astype("category").cat.codes.to_numpy()
@@ -166,17 +134,18 @@ def outcomes(features: Array, rows: pd.DataFrame, folds: NDArray[Any]) -> dict[s
     means = about.join(pd.DataFrame(features)).groupby(list(about.columns)).mean().reset_index()
     compounds, labels = (means[name].to_numpy(dtype=str) for name in ("compound", "moa"))
     profiles = means.drop(columns=list(about.columns)).to_numpy()
-    # A mechanism of one compound cannot be found again: such treatments are not asked about.
-    asked = (means.groupby("moa")["compound"].transform("nunique") > 1).to_numpy()
+    asking = Retrieval(profiles, compounds)
 
     def of_treatments(right: NDArray[Any]) -> Outcome:
+        # A mechanism of one compound cannot be found again: such treatments are not asked about.
+        asked = ~np.isnan(right)
         return Outcome(lambda c: float(right[asked][c].mean()), compounds[asked])
 
     return {
         "knn": of_cells(knn_predictions(features, moa, folds, NEIGHBOURS)),
         "linear": of_cells(linear_probe_predictions(features, moa, folds)),
-        "nsc": of_treatments(not_same_compound(profiles, compounds, labels)),
-        "map": of_treatments(average_precision(profiles, compounds, labels)),
+        "nsc": of_treatments(asking.nearest_right(labels)),
+        "map": of_treatments(asking.average_precision(labels)),
     }
 
 
@@ -189,12 +158,6 @@ def figure(outcome: Outcome, seed: int) -> dict[str, Any]:
 def difference(one: Outcome, other: Outcome) -> Outcome:
     """`one` − `other` on the same rows, so that both see the same resamples."""
     return Outcome(lambda chosen: one.over(chosen) - other.over(chosen), one.groups)
-
-
-def latent_vectors(folder: Path, cells: pd.DataFrame) -> Array:
-    """z (N, d) of the rows of `cells`, from a folder of embeddings."""
-    z = pd.concat(EMBEDDINGS.read(path) for path in sorted(folder.glob("*.parquet")))
-    return z.set_index("cell_id").loc[cells["cell_id"], latent_columns(z)].to_numpy()
 
 
 def compare(
@@ -212,15 +175,11 @@ def compare(
             action=f"make the results of this folder: make example-bbbc021 DATA={data}",
         )
     at = pd.Index(cells["cell_id"]).get_indexer(pd.Index(rows["cell_id"]))
-    tiles = run.tiles(cells)
-    train = (cells["split"] == "train").to_numpy()
     folders = variants or {run.model: run.path / "embeddings" / run.model}
     features = {f"z ({name})": latent_vectors(folder, cells) for name, folder in folders.items()}
     ours = next(iter(features))
-    d = features[ours].shape[1]
-    features[f"PCA-{d}"] = unit(principal_components(tiles, train, d, seed))
-    statistics = intensity_statistics(tiles)
-    features[f"intensity statistics ({statistics.shape[1]})"] = unit(statistics)
+    pixels = pixel_features(run.path, cells, features[ours].shape[1], seed)
+    features |= {name: unit(values) for name, values in pixels.items()}
     for name, path in tables.items():
         values = read_features(path, cells)
         features[f"{name} ({values.shape[1]})"] = values
@@ -331,14 +290,6 @@ def variant_table(models: list[dict[str, Any]]) -> str:
         figures = (format(row[name], form) for name, (_, form) in columns.items())
         lines.append(f"| {row['model']} | {' | '.join(figures)} |")
     return "\n".join(lines)
-
-
-def named_file(text: str) -> tuple[str, Path]:
-    """NAME=FILE, taken apart."""
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FILE.parquet")
-    return name, Path(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

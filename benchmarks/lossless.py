@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
-from baselines import open_run
 from numpy.typing import NDArray
+from runs import open_run
 
 from vae_sci.errors import ContractError, VaeSciError
 from vae_sci.files import write_json

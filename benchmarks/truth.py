@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from baselines import intensity_statistics, principal_components, run_settings, unit
+from runs import run_settings
 from scipy import stats
 
 from vae_sci.errors import VaeSciError
 from vae_sci.files import write_json
+from vae_sci.phenotypes.baselines import pixel_features, unit
 from vae_sci.phenotypes.make import versions
 from vae_sci.phenotypes.normalize import normalize
 from vae_sci.phenotypes.profiles import latent_columns
@@ -73,17 +74,16 @@ def score_screen(results: Path, seed: int) -> list[dict[str, Any]]:
     run = open_results(results)
     cells = run.cells
     names = latent_columns(cells)
-    tiles = run.tiles(cells)
-    train = (cells["split"] == "train").to_numpy()
     settings = run_settings(run)
 
     def normalized(features: np.ndarray) -> np.ndarray:
         return normalize(unit(features), cells, settings)[0]
 
+    pca, intensity = pixel_features(run.path, cells, len(names), seed).values()
     features = {
         "z": cells[names].to_numpy(),
-        "pca": normalized(principal_components(tiles, train, len(names), seed)),
-        "intensity": normalized(intensity_statistics(tiles)),
+        "pca": normalized(pca),
+        "intensity": normalized(intensity),
     }
     wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
     control = cells["control"].to_numpy(dtype=bool)

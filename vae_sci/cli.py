@@ -490,6 +490,27 @@ def assign(
 
 
 @app.command()
+def score(
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    seed: Seed = 0,
+) -> None:
+    """Score z beside cell count, intensity statistics and PCA: replicates, and labels if any.
+
+    Labels are columns of the platemaps that the settings name (`phenotypes: labels: [moa]`).
+    Example: `vae-sci score` writes `results/phenotypes/vae/scores.csv` and `replicates.csv`.
+    """
+    from vae_sci.config import PhenotypesSettings, room_settings
+    from vae_sci.phenotypes.score_tables import make_scores
+    from vae_sci.progress import bar
+
+    chosen = room_settings(settings, "phenotypes", PhenotypesSettings)
+    with bar("score", "tiles") as progress:
+        make_scores(results, model, chosen, seed, progress)
+
+
+@app.command()
 def morph(
     model: Model = "vae", results: Results = DEFAULT_RESULTS, device: Device = "auto"
 ) -> None:

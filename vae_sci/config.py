@@ -372,6 +372,11 @@ class PhenotypesSettings(Room):
         "well; the rest is placed by its nearest of these",
     )
     umap_min_dist: float = Field(0.3, ge=0, le=1, description="how tightly UMAP packs points")
+    labels: tuple[str, ...] = Field(
+        (),
+        description="columns of the platemap with what is known of treatments, such as moa: "
+        "scores.csv says how well z tells them, which the model never sees",
+    )
 
 
 class DiagnosticsSettings(Room):

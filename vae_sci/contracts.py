@@ -651,6 +651,43 @@ PROFILES = Contract(
     key=("plate", "well"),
 )
 
+PYCYTOMINER_WELLS = Contract(
+    "phenotypes/{model}/pycytominer/wells.parquet",
+    "profiles.parquet with the names that pycytominer and copairs expect: Metadata_ before all but "
+    "the features, the platemap's further columns too",
+    (
+        Column("Metadata_Plate", "string", "name of the plate"),
+        Column("Metadata_Well", "string", "well"),
+        Column("Metadata_batch", "string", "plates imaged together, from plates.tsv"),
+        Column("Metadata_treatment", "string", "name of the treatment", nullable=True),
+        Column("Metadata_concentration", "float64", "its concentration", nullable=True),
+        Column("Metadata_control", "bool", "true where the well is an untreated control"),
+        Column("Metadata_n_cells", "Int64", "cells in the well"),
+        Column("z_", "float64", "mean over cells of a normalised dimension", family=True),
+    ),
+    key=("Metadata_Plate", "Metadata_Well"),
+)
+
+PYCYTOMINER_TREATMENTS = Contract(
+    "phenotypes/{model}/pycytominer/treatments.parquet",
+    "the mean of its wells, one row per treatment and concentration",
+    (
+        Column("Metadata_treatment", "string", "name of the treatment", nullable=True),
+        Column("Metadata_concentration", "float64", "its concentration", nullable=True),
+        Column("Metadata_control", "bool", "true where its wells are untreated controls"),
+        Column("Metadata_n_cells", "Int64", "cells"),
+        Column("Metadata_n_wells", "Int64", "wells"),
+        Column("Metadata_n_plates", "Int64", "plates"),
+        Column(
+            "z_",
+            "float64",
+            "mean over wells, those of fewer than 20 cells counting less",
+            family=True,
+        ),
+    ),
+    key=("Metadata_treatment", "Metadata_concentration"),
+)
+
 ENRICHMENT = Contract(
     "phenotypes/{model}/enrichment.csv",
     "treatments against clusters, one row per treatment, concentration and cluster; controls have "
@@ -695,6 +732,104 @@ ENRICHMENT = Contract(
         ),
     ),
     key=("treatment", "concentration", "cluster"),
+)
+
+SCORES = Contract(
+    "phenotypes/{model}/scores.csv",
+    "what can be told from z and from baselines of the same cells, under one normalisation; one "
+    "row per label, score and kind of features",
+    (
+        Column(
+            "label",
+            "string",
+            "column that is told (phenotypes: labels); empty: replicates, which need no label",
+            nullable=True,
+        ),
+        Column(
+            "score",
+            "string",
+            "knn, linear: balanced accuracy on single cells; nsc, nscb: share of treatments whose "
+            "nearest of another compound (and batch) has their label; map: mean average precision "
+            "of their label among other compounds; replicate_correlation: "
+            "mean over treatments of the median correlation of their wells; replicating_share: "
+            "treatments whose wells agree more than 95 % of unrelated ones; replicate_map: mean "
+            "average precision of their wells among controls; active_share: those of them at a "
+            "q_value of at most 0.05",
+        ),
+        Column("features", "string", "z, cell count, intensity statistics or PCA"),
+        Column("value", "float64", "the score; empty: see remark", nullable=True),
+        Column("low", "float64", "lower end of the 95 % interval (bootstrap)", nullable=True),
+        Column(
+            "high", "float64", "upper end; empty: fewer than 5 groups to resample", nullable=True
+        ),
+        Column(
+            "chance",
+            "float64",
+            "the score without information: 1 over the labels, or its mean under exchanges",
+            nullable=True,
+        ),
+        Column(
+            "p_value",
+            "float64",
+            "how often labels dealt out anew to compounds score as high; empty: not for this score",
+            nullable=True,
+        ),
+        Column("n", "Int64", "cells or treatments (compound and concentration) scored"),
+        Column("unit", "string", "cells or treatments", nullable=True),
+        Column("n_groups", "Int64", "groups among them"),
+        Column(
+            "groups",
+            "string",
+            "what is held out or left out as a whole, and resampled: plates, wells or compounds "
+            "(treatments at any concentration)",
+            nullable=True,
+        ),
+        Column("remark", "string", "why there is no value", nullable=True),
+    ),
+    key=("label", "score", "features"),
+)
+
+REPLICATES = Contract(
+    "phenotypes/{model}/replicates.csv",
+    "do the wells of a treatment agree, and stand apart from the controls; one row per kind of "
+    "features, treatment and concentration",
+    (
+        Column("features", "string", "z, cell count, intensity statistics or PCA"),
+        *_TREATED[:2],
+        Column("n_wells", "Int64", "wells of the treatment"),
+        Column(
+            "correlation",
+            "float64",
+            "median correlation of pairs of its wells; empty: one well, or single numbers",
+            nullable=True,
+        ),
+        Column(
+            "unrelated",
+            "float64",
+            "the same of as many wells of different treatments, median over draws",
+            nullable=True,
+        ),
+        Column("unrelated_95", "float64", "95th percentile over these draws", nullable=True),
+        Column("n_controls", "Int64", "control wells on its plates", nullable=True),
+        Column(
+            "map",
+            "float64",
+            "mean average precision of its wells among these controls: 1, they come first",
+            nullable=True,
+        ),
+        Column(
+            "chance",
+            "float64",
+            "mean of map when its wells are exchanged with controls of their plates",
+            nullable=True,
+        ),
+        Column("p_value", "float64", "how often map is then as high", nullable=True),
+        Column(
+            "q_value", "float64", "p-value adjusted after Benjamini and Hochberg", nullable=True
+        ),
+        Column("untested", "string", "why there is no p_value; empty: there is", nullable=True),
+    ),
+    key=("features", "treatment", "concentration"),
 )
 
 GENERATED = Contract(
@@ -841,7 +976,11 @@ CONTRACTS = (
     SIMILAR,
     NORMALIZATION,
     PROFILES,
+    PYCYTOMINER_WELLS,
+    PYCYTOMINER_TREATMENTS,
     ENRICHMENT,
+    SCORES,
+    REPLICATES,
     GENERATED,
     SAMPLES,
     RESAMPLED,

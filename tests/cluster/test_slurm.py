@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 12
 RULES = {
     *("simulate", "index", "flat_field", "tiles", "train", "embed", "generate"),
-    *("phenotypes", "morph", "diagnose", "compare", "figures", "select", "draw_quality"),
+    *("phenotypes", "score", "morph", "diagnose", "compare", "figures", "select", "draw_quality"),
     "overlay",
 }
 

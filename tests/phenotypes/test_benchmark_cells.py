@@ -256,28 +256,6 @@ def test_missing_results_and_missing_cells_say_what_to_do(
     assert not (tmp_path / "never.json").exists()
 
 
-def test_pca_components_are_uncorrelated_and_explain_most_of_a_planted_pattern(
-    benchmark: ModuleType,
-) -> None:
-    rng = np.random.default_rng(0)
-    strength = rng.uniform(0, 3, size=200)
-    pattern = rng.normal(size=(1, 1, 8, 8))
-    tiles = rng.poisson((10 + strength[:, None, None, None] * pattern).clip(0) ** 2)
-    train = np.arange(200) < 150
-    found = benchmark.principal_components(tiles, train, 3, seed=0)
-    assert abs(np.corrcoef(found[~train, 0], strength[~train])[0, 1]) > 0.95
-    assert np.abs(np.corrcoef(found[train].T) - np.eye(3)).max() < 1e-3
-
-
-def test_intensity_statistics_by_hand(benchmark: ModuleType) -> None:
-    tile = np.arange(101).reshape(1, 1, 1, 101)
-    found = benchmark.intensity_statistics(np.concatenate([tile, 7 + 0 * tile], axis=1))
-    assert found.shape == (1, 20)
-    spread = np.std(np.arange(101))
-    assert found[0, :10].tolist() == pytest.approx([50, spread, 0, 5, 25, 50, 75, 95, 99, 100])
-    assert found[0, 10:].tolist() == [7, 0, 7, 7, 7, 7, 7, 7, 7, 7]
-
-
 def test_opponents_get_every_tile(run: Any, tmp_path: Path) -> None:
     results = open_results(run.results, "vae")
     load("opponents/make").write_tiles(results, tmp_path / "tiles.npz")

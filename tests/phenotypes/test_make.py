@@ -55,7 +55,7 @@ def test_a_screen_with_one_strong_treatment(screen: Any) -> None:
     screen.add("P2", offset=3.0).add("P1", platemap=False)
     folder = make(screen)
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        [*TABLES, "cells.h5ad", "scores.json"]
+        [*TABLES, "cells.h5ad", "pycytominer", "scores.json"]
     )
     tables = {name: contract.read(folder / name) for name, contract in TABLES.items()}
     cells = tables["cells.parquet"]
@@ -232,11 +232,11 @@ def test_no_treatment_anywhere_still_gives_phenotypes(screen: Any) -> None:
 
 def test_an_earlier_result_is_left_alone_when_a_run_fails(screen: Any) -> None:
     folder = make(screen.add("P1"))
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    before = {p: p.read_bytes() for p in folder.rglob("*.*")}
     screen.embedding("P1").unlink()
     with pytest.raises(ContractError, match=r"P1\.parquet"):
         make(screen)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert {p: p.read_bytes() for p in folder.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import kstest, norm
 
 from vae_sci.phenotypes.scores import (
     WIDE,
-    average_precision,
+    Retrieval,
     balanced_accuracy,
     bootstrap_interval,
     grouped_folds,
@@ -17,9 +17,10 @@ from vae_sci.phenotypes.scores import (
     linear_probe_balanced_accuracy,
     linear_probe_predictions,
     nested_folds,
-    not_same_compound,
     probe_auroc,
+    ranked_precision,
     recovery,
+    similarities,
 )
 
 
@@ -125,11 +126,33 @@ def test_not_same_compound_by_hand() -> None:
     labels = np.array(["L", "L", "L", "M", "M", "L"])
     # a at 0° and 5°: nearest of another compound is b (L), though the other a is nearer. b: a (L).
     # c at 80°: d (M). d: c (M). e at 60°: c (M), wrong.
-    assert not_same_compound(profiles, compounds, labels).tolist() == [True] * 5 + [False]
+    assert Retrieval(profiles, compounds).nearest_right(labels).tolist() == [True] * 5 + [False]
 
 
-def test_not_same_compound_with_one_compound_is_never_right() -> None:
-    assert not not_same_compound(np.eye(3), np.array(["a"] * 3), np.array(["L"] * 3)).any()
+def test_not_same_compound_or_batch_by_hand() -> None:
+    angle = np.deg2rad([0, 5, 20, 40, 90])
+    profiles = np.column_stack([np.cos(angle), np.sin(angle)])
+    compounds = np.array(["a", "b", "c", "d", "e"])
+    labels = np.array(["L", "L", "M", "L", "M"])
+    batches = np.array(["1", "1", "1", "2", "2"])
+    found = Retrieval(profiles, compounds, batches).nearest_right(labels)
+    # a may find d (L) and e; so may b. c finds d (L), wrong. d finds c (M), wrong. e: c (M).
+    assert found.tolist() == [1, 1, 0, 0, 1]
+
+
+def test_who_cannot_find_its_label_is_not_asked() -> None:
+    one = Retrieval(np.eye(3), np.array(["a"] * 3))
+    assert np.isnan(one.nearest_right(np.array(["L"] * 3))).all()
+    # Two compounds a label, but of one batch each: not a question for NSCB.
+    compounds, labels = np.array(["a", "b", "c", "d"]), np.array(["L", "L", "M", "M"])
+    in_one = Retrieval(np.eye(4), compounds, np.array(["1", "1", "2", "2"]))
+    assert np.isnan(in_one.nearest_right(labels)).all()
+    assert not np.isnan(Retrieval(np.eye(4), compounds).nearest_right(labels)).any()
+
+
+def test_single_numbers_are_compared_by_distance() -> None:
+    counts = np.array([[1.0], [9.0], [2.0], [-1.0]])
+    assert similarities(counts)[0].tolist() == [0, -8, -1, -2]
 
 
 def test_average_precision_by_hand() -> None:
@@ -137,12 +160,54 @@ def test_average_precision_by_hand() -> None:
     profiles = np.column_stack([np.cos(angle), np.sin(angle)]) * [[1], [50], [1], [9], [1], [1]]
     compounds = np.array(["a", "a", "b", "c", "d", "e"])
     labels = np.array(["L", "L", "M", "L", "L", "N"])
-    found = average_precision(profiles, compounds, labels)
+    found = Retrieval(profiles, compounds).average_precision(labels)
     # Each dose of a sees b (M), c (L), d (L), e (N): the other dose is not asked.
     assert found[:2] == pytest.approx([(1 / 2 + 2 / 3) / 2] * 2)
     # c sees d (L), b (M), a (L), a (L), e (N); d sees c (L), b (M), e (N), a (L), a (L).
     assert found[3:5] == pytest.approx([(1 + 2 / 3 + 3 / 4) / 3, (1 + 2 / 4 + 3 / 5) / 3])
     assert np.isnan(found[[2, 5]]).all()
+
+
+def test_average_precision_equals_that_of_copairs() -> None:
+    rng = np.random.default_rng(7)
+    compounds = np.repeat([f"c{i}" for i in range(8)], 2)
+    labels = np.repeat(list("AABBCCCD"), 2)
+    profiles = rng.normal(size=(16, 5)).round(2)
+    profiles[:, 0] += 2 * (labels == "A")
+    profiles[:, 1] += 2 * (labels == "C")
+    # copairs 0.5: average_precision(pos_sameby=[label], pos_diffby=[compound], neg_sameby=[],
+    # neg_diffby=[label, compound]); no compound here has two labels.
+    expected = [1, 1, 1, 1, 0.75, 0.45, 0.833333, 0.266667, 0.804167, 0.75, 0.47619, 0.95]
+    expected += [0.642857, 0.816667, np.nan, np.nan]
+    found = Retrieval(profiles, compounds).average_precision(labels)
+    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+def test_ranked_precision_of_the_last_of_n() -> None:
+    assert ranked_precision(np.arange(5) == 4) == pytest.approx(1 / 5)
+    assert ranked_precision(np.arange(5) < 2) == 1
+    assert np.isnan(ranked_precision(np.zeros(3, dtype=bool)))
+
+
+def test_chance_and_its_p_values_are_calibrated() -> None:
+    compounds = np.repeat(np.arange(24).astype(str), 2)
+    # Doses of a compound are alike: a null that dealt labels to treatments would find too much.
+    p_values, gaps = [], []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        profiles = np.repeat(rng.normal(size=(24, 6)), 2, axis=0) + 0.1 * rng.normal(size=(48, 6))
+        labels = np.repeat(rng.permutation(np.repeat(list("ABCD"), 6)), 2)
+        asked = Retrieval(profiles, compounds)
+        value = asked.average_precision(labels).mean()
+        null = asked.chance(asked.average_precision, labels, seed, n=99)
+        gaps.append(value - null.mean())
+        p_values.append((1 + (null >= value).sum()) / 100)
+    assert abs(np.mean(gaps)) < 3 * np.std(gaps) / np.sqrt(len(gaps))
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    planted = np.eye(4)[np.searchsorted(list("ABCD"), labels)] + 0.1 * rng.normal(size=(48, 4))
+    found = Retrieval(planted, compounds)
+    assert (found.chance(found.average_precision, labels, 0, n=99) < 0.5).all()
+    assert found.average_precision(labels).mean() > 0.99
 
 
 def test_bootstrap_interval_covers_and_resamples_groups() -> None:

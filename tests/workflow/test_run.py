@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
 UP_TO_TILES = ("index", "flat_field", "tiles", "select")
-AFTER_PHENOTYPES = {"morph", "compare", "figures"}
+AFTER_PHENOTYPES = {"score", "morph", "compare", "figures"}
 AFTER_TILES = {"train", "embed", "generate", "diagnose", "phenotypes", *AFTER_PHENOTYPES}
 AFTER_SELECT = {"draw_quality", *AFTER_TILES}
 

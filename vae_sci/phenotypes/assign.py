@@ -34,8 +34,8 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
     `place` tells. Controls are the plate's own; where they are too few, those of its batch
     or of the run, as for the plates of the run.
 
-    Raises `InputError` for a plate of the run, or a run with Harmony; `ContractError` for tables that are missing or of
-    another model.
+    Raises `InputError` for a plate of the run, or a run with Harmony; `ContractError` for tables
+    that are missing or of another model.
     """
     folder = results / "phenotypes" / model
     run = CELLS.read(folder / "cells.parquet")

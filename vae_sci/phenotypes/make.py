@@ -21,7 +21,6 @@ from vae_sci.contracts import (
     EMBEDDINGS,
     ENRICHMENT,
     NORMALIZATION,
-    PROFILES,
     RESOLUTIONS,
     SIMILAR,
     TILES,
@@ -39,7 +38,7 @@ from vae_sci.phenotypes.map import draw_map
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
 from vae_sci.phenotypes.normalize import harmonize, normalization_table, normalize
 from vae_sci.phenotypes.place import fitted_rows, place
-from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, well_profiles
+from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, write_profiles
 from vae_sci.phenotypes.stability import BOOTSTRAPS, Clusters, find_clusters
 from vae_sci.phenotypes.treatments import dose_table, similar_table, treatment_table
 
@@ -123,7 +122,7 @@ def make_phenotypes(
     DOSES.write(dose_table(wells, treatments, seed), folder / "doses.csv")
     SIMILAR.write(similar_table(wells), folder / "similar.csv")
     NORMALIZATION.write(normalization_table(after, cells, seed), folder / "normalization.csv")
-    PROFILES.write(well_profiles(cells), folder / "profiles.parquet")
+    write_profiles(cells, folder)
     ENRICHMENT.write(enrichment, folder / "enrichment.csv")
     about = {"settings": settings.model_dump(mode="json"), "seed": seed, "versions": versions()}
     write_h5ad(cells, raw, about, folder / "cells.h5ad")

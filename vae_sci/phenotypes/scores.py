@@ -19,6 +19,9 @@ Labels = NDArray[Any]
 RECOVERY_CELLS = 5_000
 """Most cells on which `recovery` is measured."""
 
+PERMUTATIONS = 999
+"""Times that labels are dealt out anew: the smallest p-value is 1 / (1 + PERMUTATIONS)."""
+
 WIDE = 100
 """Features from which on probes are fitted without the Hessian, of side features × classes."""
 
@@ -118,33 +121,80 @@ def probe_auroc(
     return float(right / pairs)
 
 
-def not_same_compound(profiles: Array, compounds: Labels, labels: Labels) -> NDArray[np.bool_]:
-    """Whether the nearest profile (cosine) of another compound has the same label, (N,).
+def similarities(profiles: Array) -> Array:
+    """How alike profiles (N, d) are to each other (N, N), larger is more alike.
 
-    `profiles` (N, d) are means of treatments (compound and concentration); the mean of the result
-    is the accuracy (Ljosa et al. 2013).
+    Cosine; of single numbers (d = 1), whose cosine knows their sign alone, minus their distance.
     """
-    similarity = _similarity_to_others(profiles, compounds)
-    nearest = similarity.argmax(axis=1)
-    return np.asarray((labels[nearest] == labels) & (compounds[nearest] != compounds))
+    if profiles.shape[1] == 1:
+        return np.asarray(-np.abs(profiles - profiles.T))
+    unit = profiles / np.maximum(np.linalg.norm(profiles, axis=1, keepdims=True), 1e-12)
+    return np.asarray(unit @ unit.T)
 
 
-def average_precision(profiles: Array, compounds: Labels, labels: Labels) -> Array:
-    """How early (cosine) the profiles of other compounds with the same label come, (N,).
+class Retrieval:
+    """Every profile asks for others of its label, of another compound (and batch, where given).
 
-    Of the profiles (N, d) of other compounds, ranked by similarity: the mean, over those with the
-    same label, of the share of that label down to them. 1 where they come first, NaN where there
-    are none. The mean over profiles is mAP (Kalinin et al. 2025, copairs).
+    `profiles` (N, d) are means of treatments (compound and concentration, and batch).
     """
-    similarity = _similarity_to_others(profiles, compounds)
-    result = np.full(len(labels), np.nan)
-    for row, label in enumerate(labels):
-        others = np.flatnonzero(compounds != compounds[row])
-        right = labels[others[np.argsort(-similarity[row, others], kind="stable")]] == label
-        if right.any():
-            precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-            result[row] = precision[right].mean()
-    return result
+
+    def __init__(self, profiles: Array, compounds: Labels, batches: Labels | None = None) -> None:
+        barred = compounds[:, None] == compounds
+        if batches is not None:
+            barred = barred | (batches[:, None] == batches)
+        similarity = np.where(barred, -np.inf, similarities(profiles))
+        self.compounds = compounds
+        self.order = np.argsort(-similarity, axis=1, kind="stable")
+        """Profiles by falling similarity to each (N, N), those it may not find last."""
+        self.allowed = ~np.take_along_axis(barred, self.order, axis=1)
+
+    def nearest_right(self, labels: Labels) -> Array:
+        """1 where the nearest has the same of `labels` (N,), 0 where not, (N,).
+
+        NaN where none that may be found has it. Without batches the mean is NSC, the accuracy of
+        not-same-compound (Ljosa et al. 2013), with them NSCB (Ando et al. 2017).
+        """
+        right = self._right(labels)
+        return np.where(right.any(axis=1), right[:, :1].any(axis=1), np.nan)
+
+    def average_precision(self, labels: Labels) -> Array:
+        """How early those with the same of `labels` (N,) come, (N,).
+
+        Of the profiles that may be found, ranked by similarity: the mean, over those with the same
+        label, of the share of that label down to them. 1 where they come first, NaN where there
+        are none. The mean over profiles is mAP (Kalinin et al. 2025, copairs).
+        """
+        return ranked_precision(self._right(labels))
+
+    def chance(
+        self, score: Callable[[Labels], Array], labels: Labels, seed: int, n: int = PERMUTATIONS
+    ) -> Array:
+        """Mean of `score` (a method above) when labels are dealt out anew to compounds, (n,).
+
+        A compound's doses and batches keep one label. Each label keeps its number of compounds.
+        """
+        rng = np.random.default_rng(seed)
+        _, codes = np.unique(labels, return_inverse=True)
+        units, unit_of = np.unique(np.stack([self.compounds, labels]), axis=1, return_inverse=True)
+        label_of = np.empty(units.shape[1], dtype=codes.dtype)
+        label_of[unit_of.ravel()] = codes
+        drawn = (score(rng.permutation(label_of)[unit_of.ravel()]) for _ in range(n))
+        return np.array([np.nan if np.isnan(s).all() else np.nanmean(s) for s in drawn])
+
+    def _right(self, labels: Labels) -> NDArray[np.bool_]:
+        return np.asarray((labels[self.order] == labels[:, None]) & self.allowed)
+
+
+def ranked_precision(right: NDArray[np.bool_]) -> Array:
+    """Average precision (…) of ranked lists `right` (…, N), the first found first.
+
+    Lists may end in entries that are not candidates, as long as these are false. NaN where nothing
+    is right.
+    """
+    precision = np.cumsum(right, axis=-1) / np.arange(1, right.shape[-1] + 1)
+    number = right.sum(axis=-1)
+    total = np.where(right, precision, 0).sum(axis=-1)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
 def bootstrap_interval(
@@ -185,14 +235,6 @@ def recovery(
         name: knn_balanced_accuracy(z[rows], labels[rows], folds) for name, z in features.items()
     }
     return result | scores | {"chance": 1 / len(names)}
-
-
-def _similarity_to_others(profiles: Array, compounds: Labels) -> Array:
-    """Cosine similarity (N, N) of profiles (N, d); −∞ within a compound."""
-    unit = profiles / np.maximum(np.linalg.norm(profiles, axis=1, keepdims=True), 1e-12)
-    similarity = unit @ unit.T
-    similarity[compounds[:, None] == compounds[None, :]] = -np.inf
-    return np.asarray(similarity)
 
 
 def _splits(folds: Labels) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:

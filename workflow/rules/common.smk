@@ -79,6 +79,8 @@ TABLES = (
     "resolutions.csv",
     "profiles.parquet",
     "scores.json",
+    "scores.csv",
+    "replicates.csv",
 )
 SIMULATED = [plate for plate, row in ROWS.items() if row.recipe]
 

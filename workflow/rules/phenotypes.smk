@@ -57,6 +57,11 @@ rule phenotypes:
         ),
         wells=f"{RESULTS}/phenotypes/{{model}}/wells.csv",
         profiles=f"{RESULTS}/phenotypes/{{model}}/profiles.parquet",
+        pycytominer=expand(
+            f"{RESULTS}/phenotypes/{{model}}/pycytominer/{{table}}.parquet",
+            table=("wells", "treatments"),
+            allow_missing=True,
+        ),
         scores=f"{RESULTS}/phenotypes/{{model}}/scores.json",
     log:
         f"{RESULTS}/logs/phenotypes/{{model}}.log",
@@ -79,3 +84,41 @@ rule phenotypes:
         "vae-sci phenotypes --plates {params.plates:q} --model {wildcards.model} "
         "--results {params.results:q} --settings {params.settings:q} --seed {params.seed} "
         "> {log:q} 2>&1"
+
+
+rule score:
+    """Score z beside baselines of the same tiles: replicates, and labels if any are named."""
+    input:
+        cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
+        tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
+    output:
+        scores=report(
+            f"{RESULTS}/phenotypes/{{model}}/scores.csv",
+            caption="../report/scores.rst",
+            category="Tables",
+            labels={"table": "scores"},
+        ),
+        replicates=report(
+            f"{RESULTS}/phenotypes/{{model}}/replicates.csv",
+            caption="../report/replicates.rst",
+            category="Tables",
+            labels={"table": "replicates"},
+        ),
+    log:
+        f"{RESULTS}/logs/score/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        version=algorithms.SCORES,
+        settings=room("phenotypes"),
+        seed=SETTINGS.seed,
+        results=results_folder,
+    shell:
+        "vae-sci score --model {wildcards.model} --results {params.results:q} "
+        "--settings {params.settings:q} --seed {params.seed} > {log:q} 2>&1"

@@ -1,0 +1,104 @@
+"""Do the wells of a treatment agree with each other, and stand apart from the controls?
+
+Profiles are means of wells (W, d). Cells of a well share more than their treatment, so that wells
+are compared, and exchanged, never cells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_sci.phenotypes.scores import Labels, ranked_precision, similarities
+
+Array = NDArray[np.float64]
+
+DRAWS = 1_999
+"""Exchanges of wells, and groups of wells of different treatments, that are drawn."""
+
+_AT_A_TIME = 20_000_000
+"""Entries of ranked lists in memory at a time."""
+
+
+def replicate_correlations(profiles: Array, treatments: Labels) -> dict[str, float]:
+    """Median Pearson correlation of all pairs of wells of a treatment, by treatment.
+
+    `treatments` (W,) names each well's; those of one well are left out. Empty where profiles are
+    single numbers, which have no correlation.
+    """
+    if profiles.shape[1] < 2:
+        return {}
+    correlation = _correlation(profiles)
+    names, counts = np.unique(treatments, return_counts=True)
+    return {
+        str(name): _median_of_pairs(correlation, np.flatnonzero(treatments == name)[None])[0]
+        for name in names[counts > 1]
+    }
+
+
+def unrelated_correlations(profiles: Array, treatments: Labels, size: int, seed: int) -> Array:
+    """The same of `DRAWS` groups of `size` wells, each of another treatment (DRAWS,).
+
+    Where there are fewer treatments than that, of as many as there are: their medians spread more,
+    so that fewer treatments pass. Empty where there is one.
+    """
+    names = np.unique(treatments)
+    size = min(size, len(names))
+    if size < 2 or profiles.shape[1] < 2:
+        return np.empty(0)
+    rng = np.random.default_rng(seed)
+    wells = [np.flatnonzero(treatments == name) for name in names]
+    groups = np.array(
+        [
+            [rng.choice(wells[i]) for i in rng.choice(len(names), size, replace=False)]
+            for _ in range(DRAWS)
+        ]
+    )
+    return _median_of_pairs(_correlation(profiles), groups)
+
+
+def activity(
+    profiles: Array, treated: NDArray[np.bool_], plates: Labels, seed: int
+) -> tuple[float, float, float]:
+    """How early a treatment's wells find each other among the controls: mAP, chance and p-value.
+
+    Each treated well ranks all others, treated ones and controls, by similarity; its average
+    precision is that of the treated ones, and their mean is the phenotypic activity of Kalinin et
+    al. (2025, copairs). Chance and p-value, (1 + those as high) / (1 + DRAWS), come from wells
+    that change places with controls of their own plate: other than for shuffled ranks, the null
+    then knows that wells of a plate are alike, and that two wells rank each other.
+
+    Parameters
+    ----------
+    profiles : (W, d), wells of one treatment, at least two, and the controls of their plates.
+    treated, plates : (W,).
+    """
+    similarity = similarities(profiles)
+    np.fill_diagonal(similarity, -np.inf)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
+    rng = np.random.default_rng(seed)
+    dealt = np.tile(treated, (1 + DRAWS, 1))
+    for plate in np.unique(plates):
+        here = np.flatnonzero(plates == plate)
+        dealt[1:, here] = rng.permuted(dealt[1:, here], axis=1)
+    block = max(1, _AT_A_TIME // order.size)
+    found = np.concatenate(
+        [
+            np.nanmean(np.where(part, ranked_precision(part[:, order]), np.nan), axis=1)
+            for part in np.array_split(dealt, range(block, len(dealt), block))
+        ]
+    )
+    # Equal arrangements differ by rounding alone.
+    as_high = found[1:] >= found[0] * (1 - 1e-9)
+    return float(found[0]), float(found[1:].mean()), float((1 + as_high.sum()) / (1 + DRAWS))
+
+
+def _correlation(profiles: Array) -> Array:
+    """Pearson correlation of rows (W, W); 0 with a row that does not vary."""
+    return similarities(profiles - profiles.mean(axis=1, keepdims=True))
+
+
+def _median_of_pairs(matrix: Array, groups: NDArray[np.int64]) -> Array:
+    """Median of the entries of all pairs of each group (G, n) of rows, (G,)."""
+    one, other = np.triu_indices(groups.shape[1], 1)
+    return np.asarray(np.median(matrix[groups[:, one], groups[:, other]], axis=1))
