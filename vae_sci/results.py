@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_sci.contracts import CELLS, TILES
+from vae_sci.contracts import CELLS, EMBEDDINGS, TILES
 from vae_sci.errors import ContractError, QueryError
 from vae_sci.query import VIEWS, find_model, run_query, view_files
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 @dataclass(frozen=True)
@@ -27,35 +30,60 @@ class Results:
     path: Path
     model: str
 
-    @cached_property
+    @property
     def cells(self) -> pd.DataFrame:
         """One row per cell, sorted by `cell_id`: metadata, cluster, UMAP, normalised z."""
-        return self._read("cells")
+        return self.table("cells")
 
-    @cached_property
+    @property
     def clusters(self) -> pd.DataFrame:
         """One row per latent phenotype."""
-        return self._read("clusters")
+        return self.table("clusters")
 
-    @cached_property
+    @property
     def treatments(self) -> pd.DataFrame:
         """One row per treatment and concentration."""
-        return self._read("treatments")
+        return self.table("treatments")
 
-    @cached_property
+    @property
     def profiles(self) -> pd.DataFrame:
         """One row per well: mean normalised z."""
-        return self._read("profiles")
+        return self.table("profiles")
 
-    @cached_property
+    @property
     def enrichment(self) -> pd.DataFrame:
         """One row per treatment, concentration and cluster."""
-        return self._read("enrichment")
+        return self.table("enrichment")
 
-    @cached_property
+    @property
     def fields(self) -> pd.DataFrame:
         """One row per field and channel, all plates; no row where tiles came ready-made."""
-        return self._read("fields")
+        return self.table("fields")
+
+    def table(self, view: str) -> pd.DataFrame:
+        """One of the tables of a query (`vae_sci.query.VIEWS`), of all plates.
+
+        Raises `QueryError` where there is no such table, `ContractError` where its file is missing.
+        """
+        if view not in VIEWS:
+            raise QueryError(
+                required=f"a table among {', '.join(VIEWS)}", found=view, action="choose one"
+            )
+        if view not in self._tables:
+            import pandas as pd
+
+            files = view_files(self.path, self.model, view)
+            if not files:
+                raise _missing(self.path / VIEWS[view].path.format(model=self.model, plate="*"))
+            frames = [VIEWS[view].read(path) for path in files]
+            filled = [frame for frame in frames if len(frame)]
+            self._tables[view] = pd.concat(filled, ignore_index=True) if filled else frames[0]
+        return self._tables[view]
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """Those read so far."""
+        return {}
 
     @cached_property
     def channels(self) -> list[str]:
@@ -74,26 +102,155 @@ class Results:
         """
         return run_query(self.path, sql, self.model).to_pandas()
 
-    def neighbors(self, cell_id: str, k: int = 20) -> pd.DataFrame:
-        """The k cells nearest to one in normalised z, nearest first, that cell itself left out.
+    def neighbors(self, cell_id: str, k: int = 20, itself: bool = False) -> pd.DataFrame:
+        """The k cells nearest to one in normalised z, nearest first.
 
-        Exact. `cells` with a column `distance` more: in sds of the controls, over all dimensions.
+        Exact. Rows of `cells` with a column `distance` more: in sds of the controls, over all
+        dimensions. The cell itself is left out, or with `itself` comes first, at distance 0.
 
         Raises `QueryError` where there is no such cell.
         """
-        import numpy as np
-        import pandas as pd
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
         ids, z = self._latent
-        place = int(ids.get_indexer(pd.Index([cell_id]))[0])
+        place = pc.index(ids, pa.scalar(cell_id, ids.type)).as_py()
         if place < 0:
             raise _unknown(cell_id, self.path / CELLS.path.format(model=self.model))
-        distance = np.linalg.norm(z - z[place], axis=1)
-        distance[place] = np.inf
-        k = min(k, len(ids) - 1)
-        near = np.argpartition(distance, k - 1)[:k] if k else np.empty(0, dtype=np.int64)
-        near = near[np.argsort(distance[near], kind="stable")]
-        return self.cells.iloc[near].assign(distance=distance[near].astype("float64"))
+        found = self._nearest(z[:, place], k, without=place)
+        return self._cells_at([place, *found[0]], [0.0, *found[1]])[0 if itself else 1 :]
+
+    def neighbors_of_tile(
+        self, tile: np.ndarray, plate: str | None = None, k: int = 20
+    ) -> pd.DataFrame:
+        """The k cells nearest to one that is not in the results, as `neighbors`.
+
+        Parameters
+        ----------
+        tile : (C, H, W), raw grey levels, as the tiles of these results.
+        plate : whose controls it is measured by, as the plate's own cells are: the plate that it
+            was imaged on, or one stained and imaged with it. May be left out where there is one.
+
+        Raises `InputError` where the tile is none that the model can read, `QueryError` where there
+        is no such plate.
+        """
+        places, distances = self._nearest(self._encode(tile, plate), k)
+        return self._cells_at(places, distances)
+
+    def _encode(self, tile: np.ndarray, plate: str | None) -> np.ndarray:
+        """Normalised z (d,) of a tile (C, H, W), by the same code as the cells of `plate`."""
+        import anndata
+        import h5py
+        import pandas as pd
+
+        from vae_sci.config import PhenotypesSettings, parse
+        from vae_sci.embedding.encode import encode_tiles
+        from vae_sci.phenotypes.normalize import normalize_new
+        from vae_sci.phenotypes.profiles import latent_columns
+
+        folder = self.path / CELLS.path.format(model=self.model)
+        columns = ["cell_id", "plate", "well", "batch", "control"]
+        cells = pd.read_parquet(folder, columns=columns).set_index("cell_id")
+        plates = sorted(cells["plate"].unique())
+        if plate not in plates and (plate is not None or len(plates) > 1):
+            raise QueryError(
+                required="the plate whose controls the tile is measured by",
+                found=f"no plate '{plate}'" if plate else f"none named, and {len(plates)} plates",
+                action=f"choose one of: {', '.join(plates)}",
+            )
+        new = encode_tiles(self.path / "models" / self.model, tile[None])
+        parts = [
+            EMBEDDINGS.read(self.path / EMBEDDINGS.path.format(model=self.model, plate=name))
+            for name in plates
+        ]
+        raw = pd.concat(parts).set_index("cell_id").reindex(cells.index)
+        with h5py.File(folder.with_suffix(".h5ad")) as file:
+            settings = anndata.io.read_elem(file["uns/vae_sci/settings"])
+        return normalize_new(
+            new,
+            plate or plates[0],
+            raw[latent_columns(raw)].to_numpy(),
+            cells.reset_index(),
+            parse(PhenotypesSettings, settings, str(folder.with_suffix(".h5ad"))),
+        )[0]
+
+    @cached_property
+    def _latent(self) -> tuple[pa.ChunkedArray, np.ndarray]:
+        """cell_ids (N,) and normalised z (d, N), float32: a dimension lies in one piece, as it is
+        read. Nothing else of the table is read."""
+        import numpy as np
+
+        with self._opened() as file:
+            names = [name for name in file.schema_arrow.names if name.startswith("z_")]
+            z = np.empty((len(names), file.metadata.num_rows), dtype=np.float32)
+            start = 0
+            for group in range(file.num_row_groups):
+                part = file.read_row_group(group, columns=names)
+                for row, column in zip(z, part.columns, strict=True):
+                    row[start : start + len(part)] = column
+                start += len(part)
+            return file.read(["cell_id"])["cell_id"], z
+
+    def _nearest(
+        self, point: np.ndarray, k: int, without: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Rows of the k cells nearest to a point (d,) of normalised z, and their distances."""
+        import numpy as np
+
+        z = self._latent[1]
+        squared = np.zeros(z.shape[1])
+        for row, value in zip(z, point.astype(np.float32), strict=True):
+            squared += np.square(row - value)
+        if without is not None:
+            squared[without] = np.inf
+        k = min(k, len(squared) - (without is not None))
+        near = np.argpartition(squared, k - 1)[:k] if k else np.empty(0, dtype=np.int64)
+        near = near[np.lexsort((near, squared[near]))]
+        return near.tolist(), np.sqrt(squared[near]).tolist()
+
+    def _cells_at(self, places: list[int], distances: list[float]) -> pd.DataFrame:
+        """These rows of `cells`, in order, with their distance: only what holds them is read."""
+        import numpy as np
+        import pyarrow as pa
+
+        z = self._latent[1]
+        with self._opened() as file:
+            order = file.schema_arrow.names
+            latent = [name for name in order if name.startswith("z_")]
+            plain = [name for name in order if name not in latent]
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            first = np.cumsum([0, *groups])
+            group = np.searchsorted(first, places, side="right") - 1
+            parts = [file.schema_arrow.empty_table().select(plain)]
+            rows = np.zeros(len(places), dtype=np.int64)
+            found = 0
+            for number in np.unique(group):
+                here = np.flatnonzero(group == number)
+                local = np.array(places)[here] - first[number]
+                parts.append(file.read_row_group(int(number), columns=plain).take(local))
+                rows[here] = found + np.arange(len(here))
+                found += len(here)
+        table = pa.concat_tables(parts).take(rows).to_pandas()
+        for name, values in zip(latent, z[:, places], strict=True):
+            table[name] = values.astype(np.float64)
+        return CELLS.validate(table[order], "the cells found").assign(distance=distances)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        """The file of `cells`; raises `ContractError` where it is damaged."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.path / CELLS.path.format(model=self.model)
+        try:
+            with pq.ParquetFile(path) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            raise ContractError(
+                required=CELLS.meaning,
+                found=f"{path} cannot be read: {error}",
+                action="delete it and run again: the workflow makes it anew",
+            ) from None
 
     def draw(self, cells: pd.DataFrame, path: str | Path, title: str) -> None:
         """Write the tiles of the rows of `cells` (column `cell_id`), in order, as a .png.
@@ -117,16 +274,6 @@ class Results:
         about = store_about(next((self.path / "tiles").glob("*.zarr")))
         draw_sheet(cells, tiles, self.channels, about.get("pixel_size_um"), path, title)
 
-    @cached_property
-    def _latent(self) -> tuple[pd.Index, np.ndarray]:
-        """cell_ids, and normalised z (N, d) as float32."""
-        import pandas as pd
-
-        from vae_sci.phenotypes.profiles import latent_columns
-
-        names = latent_columns(self.cells)
-        return pd.Index(self.cells["cell_id"]), self.cells[names].to_numpy(dtype="float32")
-
     def tiles(self, cells: pd.DataFrame | Sequence[str]) -> np.ndarray:
         """Tiles of `cells`: (N, C, H, W), raw grey levels as stored, in the order asked.
 
@@ -144,16 +291,6 @@ class Results:
         Arguments and errors as for `tiles`.
         """
         return self._arrays(cells, "masks")
-
-    def _read(self, view: str) -> pd.DataFrame:
-        import pandas as pd
-
-        files = view_files(self.path, self.model, view)
-        if not files:
-            raise _missing(self.path / VIEWS[view].path.format(model=self.model, plate="*"))
-        frames = [VIEWS[view].read(path) for path in files]
-        filled = [frame for frame in frames if len(frame)]
-        return pd.concat(filled, ignore_index=True) if filled else frames[0]
 
     def _arrays(self, cells: pd.DataFrame | Sequence[str], name: str) -> np.ndarray:
         """Rows of the stores' array `name`, in the order asked."""

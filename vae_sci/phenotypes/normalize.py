@@ -97,6 +97,22 @@ def normalize(
     return result, levels, [_warning(level, names, settings) for level, names in fallen.items()]
 
 
+def normalize_new(
+    new: Array, plate: str, z: Array, cells: pd.DataFrame, settings: PhenotypesSettings
+) -> Array:
+    """Cells that are not of the screen (M, d), normalised as cells of one of its plates are.
+
+    z (N, d), cells : as for `normalize`, of the whole screen. They are no controls, so that what
+    they are measured by stays what it was, but where a screen without controls takes all cells.
+    """
+    batch = cells.loc[cells["plate"] == plate, "batch"].iloc[0]
+    about = {"plate": plate, "well": "", "batch": batch, "control": False}
+    both = pd.concat(
+        [cells[list(about)], pd.DataFrame(about, index=range(len(new)))], ignore_index=True
+    )
+    return normalize(np.concatenate([z, new]), both, settings)[0][len(z) :]
+
+
 def _reference(
     cells: pd.DataFrame,
     control: NDArray[np.bool_],
