@@ -2,14 +2,15 @@
 
     python benchmarks/query.py --rows N --json FILE [--dimensions D] [--pool P] [--folder DIR]
 
-Makes the tables of a run of N cells as the pipeline writes them (`cells.parquet` sorted by cell_id,
-with D columns of z, a treatment table beside it) and asks them, in Python and through the command
-line: a grouped query, a lookup by cell_id, a range of cell_ids, and the 20 nearest cells. Python
-calls are timed with the file in the page cache, the median of `REPEATS`; `first` is the first call
-of `neighbors`, which reads z. The command line's time is that of its whole process.
+Makes the table of the cells of a run as the pipeline writes it (N rows sorted by cell_id, D columns
+of z) and asks it, in Python and through the command line: a grouped query, lookups by cell_id, a
+well by plate and name (which reads what holds it) and by the beginning of cell_id (which reads that
+column whole), and with --neighbors the 20 nearest cells. Python calls are timed with the file in
+the page cache, the median of `REPEATS`; `neighbors_first` is the first call, which reads z. The
+command line's time is that of its whole process.
 
 P: numbers are drawn from a pool of so many values, so that N million rows fit a small disk; 0 draws
-every number anew. The tables are deleted at the end, unless --folder names a place to keep them.
+every number anew. The table is deleted at the end, unless --folder names a place to keep it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from vae_sci.contracts import CELLS, ROW_GROUP
 from vae_sci.files import publish, write_json
 from vae_sci.results import open_results
 
-REPEATS = 7
+REPEATS = 5
 WELLS, CELLS_PER_WELL = 384, 2000
 GROUPED = (
     "SELECT treatment, concentration, count(*) AS n, avg(novelty) AS novelty, "
@@ -104,14 +105,16 @@ def measure(folder: Path, rows: int, neighbours: bool) -> dict[str, Any]:
     """Seconds by question: Python, warm, and the command line's whole process."""
     run = open_results(folder)
     (cell_id,) = run.query(f"SELECT cell_id FROM cells LIMIT 1 OFFSET {rows // 2}")["cell_id"]
-    where = cell_id.rsplit("/", 1)[0]
+    plate, well, *_ = cell_id.split("/")
+    where = f"{plate}/{well}/1"
     several = ", ".join(f"'{where}/{i:04d}'" for i in range(0, 100, 10))
     questions = {
         "grouped": GROUPED,
         "lookup": f"SELECT * FROM cells WHERE cell_id = '{cell_id}'",
         "lookup_few_columns": f"SELECT treatment, cluster FROM cells WHERE cell_id = '{cell_id}'",
         "lookup_ten": f"SELECT * FROM cells WHERE cell_id IN ({several})",
-        "well": f"SELECT * FROM cells WHERE cell_id LIKE '{where}/%'",
+        "well": f"SELECT * FROM cells WHERE plate = '{plate}' AND well = '{well}'",
+        "prefix": f"SELECT treatment, cluster FROM cells WHERE cell_id LIKE '{where}/%'",
     }
     seconds: dict[str, Any] = {}
     for name, sql in questions.items():
@@ -123,6 +126,8 @@ def measure(folder: Path, rows: int, neighbours: bool) -> dict[str, Any]:
         times = [timed(lambda: run.neighbors(cell_id)) for _ in range(REPEATS)]
         seconds["neighbors"] = statistics.median(times)
         seconds["cli_neighbors"] = command("neighbors", cell_id, "--results", str(folder))
+    for name, value in seconds.items():
+        print(f"{name:24} {value:8.3f} s")
     return seconds
 
 
@@ -162,8 +167,6 @@ def main(arguments: list[str] | None = None) -> int:
             "load": os.getloadavg()[0],
         }
     write_json(record, given.json)
-    for name, value in seconds.items():
-        print(f"{name:20} {value:8.3f} s")
     return 0
 
 
