@@ -638,6 +638,27 @@ def neighbors(
         run.draw(found, tiles, title)
 
 
+@app.command()
+def show(
+    cell_id: Annotated[str, typer.Argument(help="A cell: plate/well/site/label.")],
+    results: Results = DEFAULT_RESULTS,
+    model: AnyModel = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Picture to write, .png. Left out: named by the cell, here."),
+    ] = None,
+) -> None:
+    """Draw one cell: its tile, the model's reconstruction, its field, its neighbours, its row.
+
+    Example: `vae-sci show plate1/B02/1/7` writes `plate1_B02_1_7.png`.
+    """
+    from vae_sci.results import open_results
+
+    path = output or Path(cell_id.replace("/", "_") + ".png")
+    open_results(results, model).show(cell_id, path)
+    typer.echo(path)
+
+
 def main() -> None:
     """Entry point: the user's own mistakes end in three lines, not in a traceback."""
     try:

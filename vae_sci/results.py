@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vae_sci.contracts import CELLS, EMBEDDINGS, TILES
-from vae_sci.errors import ContractError, QueryError
+from vae_sci.contracts import CELLS, EMBEDDINGS, FIELDS, TILES
+from vae_sci.errors import ContractError, QueryError, VaeSciError
 from vae_sci.query import VIEWS, find_model, run_query, view_files
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+NEAR = 8  # neighbours on the page of a cell
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,10 @@ class Results:
         """Those read so far."""
         return {}
 
-    @cached_property
+    @property
     def channels(self) -> list[str]:
         """Names of the channels, in the order of a tile's first axis."""
-        stores = sorted((self.path / "tiles").glob("*.zarr"))
-        if not stores:
-            raise _missing(self.path / TILES.path.format(plate="*").replace(".parquet", ".zarr"))
-        from vae_sci.tiles.store import store_about
-
-        return list(store_about(stores[0])["channels"])
+        return list(self._about["channels"])
 
     def query(self, sql: str) -> pd.DataFrame:
         """The answer to one SELECT over the tables, as `vae_sci.query.run_query`.
@@ -259,20 +256,93 @@ class Results:
         `cell_id`, or `path` does not end in .png.
         """
         from vae_sci.report.sheet import MOST, draw_sheet
-        from vae_sci.tiles.store import store_about
 
-        path = Path(path)
-        if path.suffix != ".png":
-            raise QueryError(
-                required="a picture that ends in .png", found=f"{path}", action="rename it"
-            )
+        path = _picture(path)
         if cells.empty:
             raise QueryError(
                 required="at least one row to draw", found="none", action="ask for other cells"
             )
         tiles = self.tiles(cells.head(MOST))
-        about = store_about(next((self.path / "tiles").glob("*.zarr")))
-        draw_sheet(cells, tiles, self.channels, about.get("pixel_size_um"), path, title)
+        draw_sheet(cells, tiles, self.channels, self._about["pixel_size_um"], path, title)
+
+    def show(self, cell_id: str, path: str | Path) -> None:
+        """Write a page on one cell as a .png: its tile channel by channel, what the model makes of
+        it, its field with the tile boxed, its nearest cells, and its row of `cells`.
+
+        Where model or images are no longer there, the page says so. Raises `QueryError` where there
+        is no such cell, or `path` does not end in .png.
+        """
+        from vae_sci.report.cell import Cell, draw_cell
+
+        path = _picture(path)
+        found = self.neighbors(cell_id, NEAR, itself=True)
+        tiles = self.tiles(found)
+        plate = str(found["plate"].iloc[0])
+        table = TILES.read(self.path / TILES.path.format(plate=plate))
+        cell = table[table["cell_id"] == cell_id]
+        field, corner = self._field(cell.iloc[0])
+        draw_cell(
+            Cell(
+                row=found.drop(columns="distance").iloc[0],
+                channels=self.channels,
+                pixel_size_um=self._about["pixel_size_um"],
+                tile=tiles[0],
+                made=self._made(cell),
+                field=field,
+                corner=corner,
+                near=found[1:],
+                near_tiles=tiles[1:],
+            ),
+            path,
+        )
+
+    def _made(self, cell: pd.DataFrame) -> np.ndarray | str:
+        """What the model makes of a cell (C, H, W), or why it cannot."""
+        from vae_sci.embedding.generate import reconstruct
+
+        try:
+            return reconstruct(self.path, str(cell["plate"].iloc[0]), self.model, cell)[0]
+        except VaeSciError as error:
+            return f"No reconstruction: {error.found}."
+
+    def _field(self, cell: pd.Series) -> tuple[np.ndarray | str, tuple[int, int]]:
+        """The field (C, H, W) of a row of the tile table, or why it is not there, and the first row
+        and column of the tile in it. Paths that were written relative to where the workflow ran
+        are looked for from here, then from beside the results."""
+        from vae_sci.images.read import read_field
+
+        if cell[["y0", "x0"]].isna().any():
+            return "No field: the cells came as tiles.", (0, 0)
+        corner = int(cell["y0"]), int(cell["x0"])
+        try:
+            fields = FIELDS.read(self.path / FIELDS.path.format(plate=cell["plate"]))
+            here = (fields["well"] == cell["well"]) & (fields["site"] == cell["site"])
+            rows = fields[here]
+            if rows.empty:
+                return "No field: the table of fields does not name it.", corner
+            rows = rows.assign(path=[self._from_here(paths) for paths in rows["path"]])
+            return read_field(rows), corner
+        except VaeSciError as error:
+            return f"No field: {error.found}.", corner
+
+    def _from_here(self, paths: str) -> str:
+        """Paths of images, one a line, where they can be opened from here."""
+        return "\n".join(
+            str(beside)
+            if not Path(path).exists() and (beside := self.path.resolve().parent / path).exists()
+            else path
+            for path in paths.splitlines()
+        )
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        """What the first plate's store says of its tiles: channels, size, pixel_size_um, …"""
+        from vae_sci.tiles.store import store_about
+
+        stores = sorted((self.path / "tiles").glob("*.zarr"))
+        if not stores:
+            raise _missing(self.path / TILES.path.format(plate="*").replace(".parquet", ".zarr"))
+        return store_about(stores[0])
 
     def tiles(self, cells: pd.DataFrame | Sequence[str]) -> np.ndarray:
         """Tiles of `cells`: (N, C, H, W), raw grey levels as stored, in the order asked.
@@ -369,6 +439,16 @@ def _cell_ids(cells: pd.DataFrame | Sequence[str]) -> list[str]:
             )
         cells = cells["cell_id"].tolist()
     return [str(cell_id) for cell_id in cells]
+
+
+def _picture(path: str | Path) -> Path:
+    """`path`; raises `QueryError` unless it ends in .png."""
+    path = Path(path)
+    if path.suffix != ".png":
+        raise QueryError(
+            required="a picture that ends in .png", found=f"{path}", action="rename it"
+        )
+    return path
 
 
 def _missing(path: Path) -> ContractError:
