@@ -80,14 +80,15 @@ def cells(first: int, rows: int, dimensions: int, pool: int) -> pd.DataFrame:
 
 
 def make(folder: Path, rows: int, dimensions: int, pool: int) -> Path:
-    """`cells.parquet` of so many rows, in blocks; the row groups are those of `Contract.write`."""
+    """`cells.parquet` of so many rows, in blocks; as `Contract.write` would."""
     path = folder / CELLS.path.format(model="vae")
     with publish(path) as temporary:
         writer = None
         for first in range(0, rows, ROW_GROUP):
             block = cells(first, min(ROW_GROUP, rows - first), dimensions, pool)
             arrow = pa.Table.from_pandas(block, preserve_index=False)
-            writer = writer or pq.ParquetWriter(temporary, arrow.schema)
+            repeated = [field.name for field in arrow.schema if field.type != pa.float64()]
+            writer = writer or pq.ParquetWriter(temporary, arrow.schema, use_dictionary=repeated)
             writer.write_table(arrow, row_group_size=ROW_GROUP)
         if writer is not None:
             writer.close()

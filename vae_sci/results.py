@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 NEAR = 8  # neighbours on the page of a cell
+BLOCK = 8_192  # cells whose distances are computed at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -195,9 +196,11 @@ class Results:
         import numpy as np
 
         z = self._latent[1]
-        squared = np.zeros(z.shape[1])
-        for row, value in zip(z, point.astype(np.float32), strict=True):
-            squared += np.square(row - value)
+        point = point.astype(np.float32)[:, None]
+        squared = np.empty(z.shape[1], dtype=np.float32)
+        for start in range(0, len(squared), BLOCK):
+            apart = z[:, start : start + BLOCK] - point
+            np.einsum("dn,dn->n", apart, apart, out=squared[start : start + BLOCK])
         if without is not None:
             squared[without] = np.inf
         k = min(k, len(squared) - (without is not None))
@@ -210,37 +213,42 @@ class Results:
         import numpy as np
         import pyarrow as pa
 
-        z = self._latent[1]
+        ids, z = self._latent
         with self._opened() as file:
-            order = file.schema_arrow.names
-            latent = [name for name in order if name.startswith("z_")]
-            plain = [name for name in order if name not in latent]
+            schema = file.schema_arrow
+        texts = [
+            field.name
+            for field in schema
+            if pa.types.is_large_string(field.type) or pa.types.is_string(field.type)
+        ]
+        latent = [name for name in schema.names if name.startswith("z_")]
+        plain = pa.schema([field for field in schema if field.name not in ("cell_id", *latent)])
+        # Texts that are not decoded before the few rows are taken: most of the time otherwise.
+        with self._opened(texts) as file:
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             first = np.cumsum([0, *groups])
             group = np.searchsorted(first, places, side="right") - 1
-            parts = [file.schema_arrow.empty_table().select(plain)]
-            rows = np.zeros(len(places), dtype=np.int64)
-            found = 0
+            parts, rows = [plain.empty_table()], np.zeros(len(places), dtype=np.int64)
             for number in np.unique(group):
                 here = np.flatnonzero(group == number)
-                local = np.array(places)[here] - first[number]
-                parts.append(file.read_row_group(int(number), columns=plain).take(local))
-                rows[here] = found + np.arange(len(here))
-                found += len(here)
+                rows[here] = sum(map(len, parts)) + np.arange(len(here))
+                part = file.read_row_group(int(number), columns=plain.names)
+                parts.append(part.take(np.array(places)[here] - first[number]).cast(plain))
         table = pa.concat_tables(parts).take(rows).to_pandas()
+        table["cell_id"] = ids.take(places).to_pylist()
         for name, values in zip(latent, z[:, places], strict=True):
             table[name] = values.astype(np.float64)
-        return CELLS.validate(table[order], "the cells found").assign(distance=distances)
+        return CELLS.validate(table[schema.names], "the cells found").assign(distance=distances)
 
     @contextmanager
-    def _opened(self) -> Iterator[pq.ParquetFile]:
-        """The file of `cells`; raises `ContractError` where it is damaged."""
+    def _opened(self, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+        """The file of `cells`, `coded` columns read as codes; `ContractError` where damaged."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.path / CELLS.path.format(model=self.model)
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, read_dictionary=list(coded)) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise ContractError(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.phenotypes.normalize import normalize, standardize, whiten
+from vae_sci.phenotypes.normalize import normalize, normalize_new, standardize, whiten
 
 SETTINGS = PhenotypesSettings()
 
@@ -125,3 +125,22 @@ def test_none_leaves_z_alone() -> None:
     np.testing.assert_array_equal(result, z)
     assert set(levels) == {"none"}
     assert warnings == []
+
+
+@pytest.mark.parametrize("method", ["standardize", "whiten", "none"])
+def test_a_new_cell_is_measured_as_its_plate_s_cells_are(method: str) -> None:
+    settings = PhenotypesSettings(normalization=method, min_control_cells=20, min_control_wells=2)
+    z = np.vstack([correlated(60), 3 * correlated(60, seed=1) + 5])
+    cells = pd.DataFrame(
+        {
+            "plate": ["a"] * 60 + ["b"] * 60,
+            "batch": "screen",
+            "well": [f"B{2 + i % 4:02d}" for i in range(120)],
+            "control": [i % 4 < 2 for i in range(120)],
+        }
+    )
+    expected, levels, _ = normalize(z, cells, settings)
+    assert set(levels) == {"none" if method == "none" else "plate"}
+    for plate, rows in (("a", [0, 3]), ("b", [61, 119])):
+        found = normalize_new(z[rows], plate, z, cells, settings)
+        np.testing.assert_allclose(found, expected[rows])
