@@ -1,6 +1,6 @@
 """How fast is a question to the tables of a large screen answered?
 
-    python benchmarks/query.py --rows N --json FILE [--dimensions D] [--pool P] [--folder DIR]
+    python benchmarks/query.py --rows N --json FILE [--dimensions D] [--neighbors] [--folder DIR]
 
 Makes the table of the cells of a run as the pipeline writes it (N rows sorted by cell_id, D columns
 of z) and asks it, in Python and through the command line: a grouped query, lookups by cell_id, a
@@ -9,8 +9,7 @@ column whole), and with --neighbors the 20 nearest cells. Python calls are timed
 the page cache, the median of `REPEATS`; `neighbors_first` is the first call, which reads z. The
 command line's time is that of its whole process.
 
-P: numbers are drawn from a pool of so many values, so that N million rows fit a small disk; 0 draws
-every number anew. The table is deleted at the end, unless --folder names a place to keep it.
+The table is deleted at the end, unless --folder names a place to keep it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ GROUPED = (
 )
 
 
-def cells(first: int, rows: int, dimensions: int, pool: int) -> pd.DataFrame:
+def cells(first: int, rows: int, dimensions: int) -> pd.DataFrame:
     """Rows `first` … of a screen of 384-well plates with 2,000 cells a well, by cell_id."""
     draw = np.random.default_rng(first)
     number = np.arange(first, first + rows)
@@ -54,11 +53,6 @@ def cells(first: int, rows: int, dimensions: int, pool: int) -> pd.DataFrame:
     plates = np.char.mod("plate%03d", well // WELLS).astype(object)
     label = np.char.mod("%04d", number % CELLS_PER_WELL).astype(object)
     wells = names[on_plate]
-    values = draw.normal(size=pool) if pool else None
-
-    def numbers() -> np.ndarray:
-        return draw.choice(values, rows) if values is not None else draw.normal(size=rows)
-
     table = {
         "cell_id": plates + "/" + wells + "/1/" + label,
         "plate": plates,
@@ -74,18 +68,18 @@ def cells(first: int, rows: int, dimensions: int, pool: int) -> pd.DataFrame:
     }
     plain = [c.name for c in CELLS.columns if c.type == "float64" and not c.family]
     latent = [f"z_{i:03d}" for i in range(dimensions)]
-    table |= {name: numbers() for name in [*plain, *latent] if name not in table}
+    table |= {name: draw.normal(size=rows) for name in [*plain, *latent] if name not in table}
     frame = pd.DataFrame(table)
     return CELLS.validate(frame, "the synthetic cells")
 
 
-def make(folder: Path, rows: int, dimensions: int, pool: int) -> Path:
+def make(folder: Path, rows: int, dimensions: int) -> Path:
     """`cells.parquet` of so many rows, in blocks; as `Contract.write` would."""
     path = folder / CELLS.path.format(model="vae")
     with publish(path) as temporary:
         writer = None
         for first in range(0, rows, ROW_GROUP):
-            block = cells(first, min(ROW_GROUP, rows - first), dimensions, pool)
+            block = cells(first, min(ROW_GROUP, rows - first), dimensions)
             arrow = pa.Table.from_pandas(block, preserve_index=False)
             repeated = [field.name for field in arrow.schema if field.type != pa.float64()]
             writer = writer or pq.ParquetWriter(temporary, arrow.schema, use_dictionary=repeated)
@@ -146,7 +140,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--dimensions", type=int, default=32, help="columns of z")
-    parser.add_argument("--pool", type=int, default=4096, help="distinct numbers; 0: all distinct")
     parser.add_argument("--folder", type=Path, help="keep the tables here; taken up if there")
     parser.add_argument("--neighbors", action="store_true", help="time the nearest cells as well")
     given = parser.parse_args(arguments)
@@ -154,12 +147,11 @@ def main(arguments: list[str] | None = None) -> int:
         folder = given.folder or Path(temporary)
         path = folder / CELLS.path.format(model="vae")
         if not path.is_file():
-            make(folder, given.rows, given.dimensions, given.pool)
+            make(folder, given.rows, given.dimensions)
         seconds = measure(folder, given.rows, given.neighbors)
         record = {
             "rows": given.rows,
             "dimensions": given.dimensions,
-            "pool": given.pool,
             "bytes": path.stat().st_size,
             "row_groups": pq.ParquetFile(path).num_row_groups,
             "seconds": seconds,
