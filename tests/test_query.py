@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import anndata
 import duckdb
 import numpy as np
 import pandas as pd
@@ -148,6 +149,34 @@ def write_tables(results: Path, model: str = "base") -> None:
     )
     contracts.FIELDS.write(field, results / "images" / "p1.parquet")
     contracts.FIELDS.write(field.iloc[:0], results / "images" / "p2.parquet")
+    for plate in ("p1", "p2"):
+        measured = {
+            "plate": [plate],
+            "well": "B02",
+            "site": "1",
+            "channel": "dna",
+            "cells": 10,
+            "background": 100.0,
+            "saturated": 0.0,
+            "focus": 0.2,
+            "relative_focus": 1.0,
+            "outlier_background": np.nan,
+        }
+        contracts.MEASURED_FIELDS.write(
+            pd.DataFrame(measured), results / f"measured/fields/{plate}.parquet"
+        )
+        dropped = {
+            "plate": [plate],
+            "well": "B03",
+            "site": "1",
+            "unit": "field",
+            "cell_id": None,
+            "reason": "out of focus",
+            "limit": "focus",
+            "at": 0.5,
+            "found": 0.1,
+        }
+        contracts.DROPPED.write(pd.DataFrame(dropped), results / f"dropped/{plate}.csv")
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +206,8 @@ def refused(results: Path, sql: str) -> QueryError:
         ("profiles", 1),
         ("enrichment", 1),
         ("fields", 1),
+        ("measured_fields", 2),
+        ("dropped", 2),
     ],
 )
 def test_every_view_has_its_contract(results: Path, view: str, rows: int) -> None:
@@ -447,6 +478,7 @@ def test_an_unknown_table_is_told_with_the_nearest(results: Path) -> None:
 def test_a_syntax_error_shows_the_place(results: Path) -> None:
     assert "syntax error" in refused(results, "SELECT * FORM cells").found
     assert "LINE 1" in refused(results, "SELECT * FORM cells").found
+    assert "cells: cell_id, plate" in refused(results, "SELECT * FORM cells").action
 
 
 def test_bytes_that_are_no_text_are_told(results: Path) -> None:
@@ -505,11 +537,58 @@ def test_output_round_trip(
     assert "120 rows" in capsys.readouterr().out
 
 
+def test_cells_become_anndata(results: Path, tmp_path: Path) -> None:
+    sql = (
+        "SELECT cell_id, z_001, z_000, cluster, control, y FROM cells ORDER BY rate_z DESC LIMIT 7"
+    )
+    path = tmp_path / "out.h5ad"
+    query.answer(results, sql, output=path)
+    table = anndata.read_h5ad(path)
+    expected = pd.read_parquet(results / "phenotypes/base/cells.parquet")
+    expected = expected.nlargest(7, "rate_z").set_index("cell_id")
+    assert table.obs_names.tolist() == expected.index.tolist()
+    assert table.var_names.tolist() == ["z_000", "z_001"]
+    np.testing.assert_allclose(table.X, expected[["z_000", "z_001"]], rtol=1e-6)
+    assert table.obs["cluster"].astype(str).tolist() == expected["cluster"].tolist()
+    assert table.obs.columns.tolist() == ["cluster", "control", "y"]
+    assert table.uns["vae_sci"]["query"] == sql
+    assert not table.obsm
+    query.answer(results, "SELECT cell_id, umap_2, umap_1, y, y + 1 AS x FROM cells", output=path)
+    table = anndata.read_h5ad(path)
+    assert table.X is None
+    np.testing.assert_array_equal(table.obsm["X_umap"], [[0, 1]] * N)
+    np.testing.assert_array_equal(table.obsm["spatial"], [[2, 1]] * N)
+    assert table.obs["library_id"].astype(str).tolist() == [c[:8] for c in table.obs_names]
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("FROM clusters", "columns cluster, n_cells"),
+        ("SELECT cell_id FROM cells WHERE false", "no row"),
+        (
+            "SELECT cell_id FROM cells UNION ALL (SELECT cell_id FROM cells LIMIT 1)",
+            "p1/B02/1/0000",
+        ),
+        ("SELECT NULL AS cell_id", "None"),
+    ],
+)
+def test_what_are_no_cells_become_no_anndata(
+    results: Path, tmp_path: Path, sql: str, found: str
+) -> None:
+    with pytest.raises(QueryError, match="rows that are cells") as caught:
+        query.answer(results, sql, output=tmp_path / "out.h5ad")
+    assert found in caught.value.found
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_output_that_cannot_be_written_leaves_nothing(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match=r"ends in \.csv or \.parquet"):
+    with pytest.raises(QueryError, match=r"ends in \.csv, \.parquet or \.h5ad"):
         query.answer(results, "FROM cells", output=tmp_path / "out.xlsx")
     with pytest.raises(QueryError, match="cast nested"):
         query.answer(results, "SELECT [1, 2] a", output=tmp_path / "out.csv")
+    with pytest.raises(QueryError, match="names and types"):
+        query.answer(results, "SELECT cell_id, 'a' AS z_000 FROM cells", output=tmp_path / "o.h5ad")
     assert list(tmp_path.iterdir()) == []
 
 

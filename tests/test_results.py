@@ -53,6 +53,8 @@ def write_tables(results: Path) -> None:
         contract.write(filled(contract, rows, **values), folder / Path(contract.path).name)
     contracts.FIELDS.write(filled(contracts.FIELDS), results / "images/p1.parquet")
     contracts.FIELDS.write(filled(contracts.FIELDS).iloc[:0], results / "images/p2.parquet")
+    for contract in (contracts.MEASURED_FIELDS, contracts.DROPPED):
+        contract.write(filled(contract), results / contract.path.format(plate="p1"))
 
 
 def tile_of(cell_id: str) -> np.ndarray:
@@ -101,10 +103,17 @@ def results(folder: Path) -> Results:
 
 @pytest.mark.parametrize("view", list(VIEWS))
 def test_every_table_has_its_contract(results: Results, view: str) -> None:
-    table = getattr(results, view)
+    table = results.table(view)
     pd.testing.assert_frame_equal(VIEWS[view].validate(table, view), table)
     assert len(table) > 0
-    assert getattr(results, view) is table
+    assert results.table(view) is table
+
+
+def test_common_tables_have_a_name_of_their_own(results: Results) -> None:
+    for view in ("cells", "clusters", "treatments", "profiles", "enrichment", "fields"):
+        assert getattr(results, view) is results.table(view)
+    with pytest.raises(QueryError, match="a table among cells"):
+        results.table("cell")
 
 
 def test_query_gives_a_frame(results: Results) -> None:

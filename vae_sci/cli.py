@@ -600,7 +600,11 @@ def query(
     results: Results = DEFAULT_RESULTS,
     model: AnyModel = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write all rows to this .csv or .parquet file instead.")
+        Path | None,
+        typer.Option(
+            help="Write all rows to this .csv, .parquet or, where they are cells, .h5ad file "
+            "instead."
+        ),
     ] = None,
     tiles: Sheet = None,
 ) -> None:
@@ -609,6 +613,8 @@ def query(
     Read only. `SHOW TABLES` lists the views, `DESCRIBE cells` the columns.
     Example: `vae-sci query "SELECT treatment, count(*) AS n FROM cells GROUP BY treatment"`
     Example: `vae-sci query "SELECT * FROM cells ORDER BY novelty DESC LIMIT 40" --tiles odd.png`
+    Example: `vae-sci query "SELECT * FROM cells WHERE cluster = '3'" --output three.h5ad`
+    More: docs/queries.md
     """
     from vae_sci.query import answer, run_query
     from vae_sci.results import open_results
@@ -620,28 +626,77 @@ def query(
 
 @app.command()
 def neighbors(
-    cell_id: Annotated[str, typer.Argument(help="A cell: plate/well/site/label.")],
+    cell_id: Annotated[
+        str | None, typer.Argument(help="A cell: plate/well/site/label; or name an --image.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many cells.")] = 20,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TIFF",
+            help="One tile that is not in the results: its channels and size as theirs, raw grey "
+            "levels, the cell in the middle. The model encodes it.",
+        ),
+    ] = None,
+    plate: Annotated[
+        str | None,
+        typer.Option(
+            help="With --image: the plate whose controls it is measured by, the one that it was "
+            "imaged on. May be left out where the results hold one."
+        ),
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     model: AnyModel = None,
     tiles: Sheet = None,
 ) -> None:
-    """The cells nearest to one in latent space, nearest first.
+    """The cells nearest in latent space to one of the results or to an image, nearest first.
 
     Example: `vae-sci neighbors plate1/B02/1/7 -k 20 --tiles near.png`
+    Example: `vae-sci neighbors --image tile.tif --plate plate1`
     """
     from vae_sci.results import open_results
 
+    if (cell_id is None) == (image is None):
+        raise InputError(
+            required="one cell: the cell_id of one, or --image with its tile",
+            found="neither" if image is None else "both",
+            action="name the one whose neighbours you look for",
+        )
     run = open_results(results, model)
-    found = run.neighbors(cell_id, k)
-    shown = ["cell_id", "distance", "treatment", "concentration", "cluster"]
-    typer.echo(found[shown].to_string(index=False, float_format="{:.3g}".format))
-    if tiles is not None:
-        import pandas as pd
+    if image is not None:
+        from vae_sci.images.read import read_planes
 
-        itself = run.cells[run.cells["cell_id"] == cell_id].assign(distance=0.0)
+        found = run.neighbors_of_tile(read_planes(image).counts, plate, k)
+        title = f"The cells nearest to {image.name} in z"
+    else:
+        found = run.neighbors(str(cell_id), k, itself=True)
         title = f"{cell_id}, the first, and the cells nearest to it in z"
-        run.draw(pd.concat([itself, found]), tiles, title)
+    shown = ["cell_id", "distance", "treatment", "concentration", "cluster"]
+    others = found if image is not None else found[1:]
+    typer.echo(others[shown].to_string(index=False, float_format="{:.3g}".format))
+    if tiles is not None:
+        run.draw(found, tiles, title)
+
+
+@app.command()
+def show(
+    cell_id: Annotated[str, typer.Argument(help="A cell: plate/well/site/label.")],
+    results: Results = DEFAULT_RESULTS,
+    model: AnyModel = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Picture to write, .png. Left out: named by the cell, here."),
+    ] = None,
+) -> None:
+    """Draw one cell: its tile, the model's reconstruction, its field, its neighbours, its row.
+
+    Example: `vae-sci show plate1/B02/1/7` writes `plate1_B02_1_7.png`.
+    """
+    from vae_sci.results import open_results
+
+    path = output or Path(cell_id.replace("/", "_") + ".png")
+    open_results(results, model).show(cell_id, path)
+    typer.echo(path)
 
 
 def main() -> None:

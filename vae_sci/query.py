@@ -32,8 +32,11 @@ VIEWS = {
     "profiles": contracts.PROFILES,
     "enrichment": contracts.ENRICHMENT,
     "fields": contracts.FIELDS,
+    "measured_fields": contracts.MEASURED_FIELDS,
+    "dropped": contracts.DROPPED,
 }
-"""The tables of a query, by name."""
+"""The tables of a query, by name. A table that is named here can be queried, nothing else is to do:
+its columns and types are those of its contract, the files of all plates are one table."""
 
 SHOWN_ROWS = 50
 """Rows of a result that the terminal shows."""
@@ -79,7 +82,7 @@ def find_model(results: str | Path, model: str | None = None) -> str:
 
 
 def view_files(results: str | Path, model: str, view: str) -> list[Path]:
-    """The files of a view that are there: one, or for `fields` one per plate, sorted."""
+    """The files of a view that are there: one, or one per plate, sorted."""
     path = VIEWS[view].path.format(model=model, plate="*")
     return sorted(Path(results).glob(path))
 
@@ -109,7 +112,8 @@ def answer(
     """What `vae-sci query` does: the result to the terminal, or whole to `output`.
 
     The terminal shows the first `SHOWN_ROWS` rows and the columns that fit, and says what it left
-    out. `output` ends in .csv or .parquet, and is never a file of the results themselves.
+    out. `output` ends in .csv, .parquet or, for cells, .h5ad, and is never a file of the results
+    themselves.
     """
     if output is None:
         with _relation(results, sql, model) as relation:
@@ -118,9 +122,9 @@ def answer(
         _print(shown, rows)
         return
     output = Path(output)
-    if output.suffix not in (".csv", ".parquet"):
+    if output.suffix not in (".csv", ".parquet", ".h5ad"):
         raise QueryError(
-            required="an output that ends in .csv or .parquet",
+            required="an output that ends in .csv, .parquet or .h5ad",
             found=f"{output}",
             action="rename it; without an output the terminal shows the result",
         )
@@ -131,7 +135,10 @@ def answer(
             action="write outside the results folder, or under a new name",
         )
     table = run_query(results, sql, model)
-    _write(table, output)
+    if output.suffix == ".h5ad":
+        _write_h5ad(table, {"query": sql, "model": find_model(results, model)}, output)
+    else:
+        _write(table, output)
     print(f"{table.num_rows:,} rows → {output}")
 
 
@@ -174,7 +181,7 @@ def _connect(
         if not files:
             continue
         try:
-            data = _read_csv(files[0], contract) if contract.path.endswith(".csv") else _scan(files)
+            data = _read_csv(files, contract) if contract.path.endswith(".csv") else _scan(files)
         except (pa.ArrowException, OSError) as error:
             raise ContractError(
                 required=contract.meaning,
@@ -186,8 +193,8 @@ def _connect(
     return connection, columns
 
 
-def _read_csv(path: Path, contract: contracts.Contract) -> pa.Table:
-    """A table with the contract's types, in memory; an empty cell is no value."""
+def _read_csv(paths: list[Path], contract: contracts.Contract) -> pa.Table:
+    """CSV files as one table with the contract's types, in memory; an empty cell is no value."""
     import pyarrow as pa
     import pyarrow.csv as pc
 
@@ -202,7 +209,8 @@ def _read_csv(path: Path, contract: contracts.Contract) -> pa.Table:
         null_values=[""],
         strings_can_be_null=True,
     )
-    return pc.read_csv(path, convert_options=options)
+    tables = [pc.read_csv(path, convert_options=options) for path in paths]
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _scan(paths: list[Path]) -> ds.Dataset:
@@ -304,12 +312,12 @@ def _check_node(node: dict[str, Any], columns: dict[str, list[str]], named: set[
 
 
 def _hint(error: Exception, sql: str, columns: dict[str, list[str]]) -> str:
-    """What to do about an error of the engine: name the columns, or shrink the answer."""
+    """What to do about an error of the engine: name the columns there are, or ask for less."""
     import duckdb
 
     if isinstance(error, duckdb.OutOfMemoryException):
         return "select fewer columns or rows, or aggregate"
-    if not isinstance(error, duckdb.BinderException):
+    if not isinstance(error, duckdb.BinderException | duckdb.ParserException):
         return "correct the statement (duckdb.org/docs: SQL)"
     asked = [view for view in columns if re.search(rf"\b{view}\b", sql, re.IGNORECASE)]
     lines = []
@@ -360,6 +368,36 @@ def _write(table: pa.Table, output: Path) -> None:
         ) from None
 
 
+def _write_h5ad(table: pa.Table, about: dict[str, str], output: Path) -> None:
+    """Write rows that are cells, each once, as AnnData: see `phenotypes.h5ad`."""
+    import pandas as pd
+
+    from vae_sci.phenotypes.h5ad import write_h5ad
+
+    cells = table.to_pandas()
+    ids = cells["cell_id"] if "cell_id" in cells else pd.Series([None])
+    if not table.num_rows or ids.isna().any() or ids.duplicated().any():
+        found = f"columns {', '.join(table.column_names)}"
+        if not table.num_rows:
+            found = "no row"
+        elif "cell_id" in cells:
+            found = f"cell '{ids[ids.isna() | ids.duplicated()].iloc[0]}' more than once or empty"
+        raise QueryError(
+            required="rows that are cells, each once: an .h5ad holds one per cell_id",
+            found=found,
+            action="select cell_id and any other columns FROM cells; other tables go to .csv or "
+            ".parquet",
+        )
+    try:
+        write_h5ad(cells, None, about, output)
+    except (OSError, TypeError, ValueError) as error:
+        raise QueryError(
+            required="columns and a place that .h5ad can be written to",
+            found=f"{error} ({output})",
+            action="give columns the names and types that they have in `cells`; check the folder",
+        ) from None
+
+
 def _print(table: pa.Table, rows: int) -> None:
     """Show the head of a result of `rows` rows, and say what is left out."""
     from rich.box import SIMPLE_HEAD
@@ -392,7 +430,7 @@ def _print(table: pa.Table, rows: int) -> None:
     if table.num_rows < rows or len(cells) < table.num_columns:
         console.print(
             f"{table.num_rows:,} of {count}, {len(cells)} of {table.num_columns} columns; "
-            "for all: --output FILE.csv or .parquet"
+            "for all: --output FILE.csv, .parquet or .h5ad"
         )
     else:
         console.print(count)

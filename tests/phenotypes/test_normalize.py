@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.errors import SettingsError
+from vae_sci.errors import InputError, SettingsError
 from vae_sci.phenotypes.normalize import (
     harmonize,
     normalization_table,
     normalize,
+    normalize_new,
     standardize,
     whiten,
 )
@@ -198,3 +199,29 @@ def test_a_wrong_whitening_would_be_seen() -> None:
     assert off((z - z.mean(0)) @ vectors / values @ vectors.T) > 0.1  # variance for sd
     assert off(z @ (axes / np.sqrt(uncentred)) @ axes.T) > 0.1  # mean left in
     assert off((z - z.mean(0)) @ vectors.T / np.sqrt(values) @ vectors) > 0.1  # axes transposed
+
+
+@pytest.mark.parametrize("method", ["standardize", "whiten", "none"])
+def test_a_new_cell_is_measured_as_its_plate_s_cells_are(method: str) -> None:
+    settings = PhenotypesSettings(normalization=method, min_control_cells=20, min_control_wells=2)
+    z = np.vstack([correlated(60), 3 * correlated(60, seed=1) + 5])
+    cells = pd.DataFrame(
+        {
+            "plate": ["a"] * 60 + ["b"] * 60,
+            "batch": "screen",
+            "well": [f"B{2 + i % 4:02d}" for i in range(120)],
+            "treatment": ["DMSO", "DMSO", "drug", "other"] * 30,
+            "control": [i % 4 < 2 for i in range(120)],
+        }
+    )
+    expected, levels, _ = normalize(z, cells, settings)
+    assert set(levels) == {"none" if method == "none" else "plate"}
+    for plate, rows in (("a", [0, 3]), ("b", [61, 119])):
+        found = normalize_new(z[rows], plate, z, cells, settings)
+        np.testing.assert_allclose(found, expected[rows])
+
+
+def test_cells_from_outside_are_refused_where_harmony_moved_the_plates() -> None:
+    z, cells = plates({"a": 40}, {"a": "one"})
+    with pytest.raises(InputError, match="Harmony"):
+        normalize_new(z[:1], "a", z, cells, PhenotypesSettings(harmony=True))

@@ -62,6 +62,18 @@ def test_same_bytes_however_they_arrive(tmp_path: Path) -> None:
         assert (a / file).read_bytes() == (b / file).read_bytes()
 
 
+def test_viewers_are_told_names_colours_and_contrast(tmp_path: Path) -> None:
+    tiles = np.zeros((1000, 2, 8, 8), np.uint16)
+    tiles[:, 1] = np.arange(1000)[:, None, None]
+    write(tmp_path / "p.zarr", tiles, None, step=300)
+    ome: Any = open_store(tmp_path / "p.zarr").attrs["ome"]
+    first, second = ome["omero"]["channels"]
+    assert (first["label"], second["label"]) == ("a", "b")
+    assert first["color"] != second["color"]
+    assert first["window"] == {"min": 0, "max": 65535, "start": 0, "end": 1}
+    assert second["window"] == {"min": 0, "max": 65535, "start": 9, "end": 997}
+
+
 def test_one_grey_level_changes_the_digest(tmp_path: Path) -> None:
     tiles = np.zeros((3, 2, 8, 8), np.uint16)
     before = write(tmp_path / "p.zarr", tiles, None, step=3)

@@ -87,6 +87,27 @@ def embed_plate(
         writer.close()
 
 
+@torch.no_grad()
+def encode_tiles(folder: Path, tiles: np.ndarray) -> np.ndarray:
+    """z, the posterior mean (N, d), of tiles (N, C, H, W) of raw grey levels, all pixels seen.
+
+    folder : of the model; it runs on the CPU.
+    Raises `InputError` where the tiles are of another size, channels or grey levels than those
+    that the model was trained on.
+    """
+    model, card = load_model(folder)
+    wanted = (len(card["channels"]), card["size"], card["size"])
+    if tiles.shape[1:] != wanted:
+        raise InputError(
+            required=f"tiles of {wanted[0]} channels ({', '.join(card['channels'])}) and "
+            f"{card['size']} × {card['size']} pixels, as the model was trained on",
+            found=f"shape (channels, height, width) {tiles.shape[1:]}",
+            action="cut the tile to that size around its nucleus, at the same magnification, with "
+            "its channels in that order",
+        )
+    return model.inference(model.grey_levels.to_steps(tiles)).z.mean.double().numpy()
+
+
 def check_fit(card: dict[str, Any], store: Path) -> None:
     """Raise `ContractError` unless the store's tiles are such as the model was trained on."""
     about = store_about(store)

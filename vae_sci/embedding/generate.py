@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_sci.contracts import GENERATED, RESAMPLED, SAMPLES
-from vae_sci.embedding.encode import load_levels, told_plate
+from vae_sci.embedding.encode import check_fit, load_levels, told_plate
 from vae_sci.files import publish
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
@@ -87,6 +87,23 @@ def generate(
     table = numbered(grid.to_frame())
     table["temperature"] = (table["draw"] > 0).astype(float)
     RESAMPLED.write(table, folder / "resampled.csv")
+
+
+@torch.no_grad()
+def reconstruct(results: Path, plate: str, model_name: str, rows: pd.DataFrame) -> np.ndarray:
+    """E[x|z,u] of tiles of a plate at the posterior means of z and u: counts (N, C, H, W).
+
+    rows : of the plate's tile table. Raises `ContractError` where model and tiles do not fit.
+    """
+    model, card = load_model(results / "models" / model_name)
+    store = results / "tiles" / f"{plate}.zarr"
+    check_fit(card, store)
+    levels, visible = load_levels(model, card, store, rows)
+    seen = model.inference(levels, visible)
+    told = told_plate(model, plate, len(rows))
+    return expected_counts(
+        model, model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=told)
+    )
 
 
 def _samples(model: VAE, draws: torch.Generator) -> np.ndarray:

@@ -16,7 +16,7 @@ from vae_sci.errors import ContractError, InputError
 from vae_sci.phenotypes.h5ad import read_h5ad
 from vae_sci.phenotypes.make import read_cells
 from vae_sci.phenotypes.neighbours import nearest_among
-from vae_sci.phenotypes.normalize import normalize
+from vae_sci.phenotypes.normalize import normalize, refuse_harmony
 from vae_sci.phenotypes.place import fitted_rows, place
 from vae_sci.phenotypes.profiles import latent_columns
 
@@ -47,12 +47,7 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
         )
     raw, about = read_h5ad(folder / "cells.h5ad")
     settings = PhenotypesSettings.model_validate(about["settings"])
-    if settings.harmony:
-        raise InputError(
-            required="a run whose z depends on each plate's controls alone",
-            found="phenotypes.harmony: it moved the plates of the run onto each other",
-            action="add the plate to the table of plates and run again, or switch Harmony off",
-        )
+    refuse_harmony(settings)
     cells, _ = read_cells([row], results, model)
     names = latent_columns(cells)
     if names != latent_columns(run):

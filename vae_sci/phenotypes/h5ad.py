@@ -14,27 +14,37 @@ from vae_sci.files import publish
 from vae_sci.phenotypes.profiles import latent_columns
 
 _PICTURE = ["umap_1", "umap_2"]
+_PLACE = ["x", "y"]
 
 
 def write_h5ad(
-    cells: pd.DataFrame, raw: pd.DataFrame, about: dict[str, Any], path: str | Path
+    cells: pd.DataFrame, raw: pd.DataFrame | None, about: dict[str, Any], path: str | Path
 ) -> None:
-    """Write table `CELLS` and z before normalisation (`raw`, the same rows and z columns).
+    """Write table `CELLS`, or some of its rows and columns, and z before normalisation if known.
 
-    `X`: normalised z, float32. `obs`: everything else, texts as categories. `obsm`: `X_umap`
-    (N, 2) and `X_z_raw` (N, d). `uns["vae_sci"]`: `about`, a mapping of settings and versions.
+    `X`: normalised z, float32; left out where `cells` has none. `obs`: everything else, texts as
+    categories. `obsm`: `X_umap` (N, 2), `X_z_raw` (N, d) from `raw` (the same rows and z columns),
+    and `spatial` (N, 2): x and y of the nucleus in its field, pixels, where every cell has them;
+    `obs["library_id"]` then names the field (plate/well/site), squidpy's `library_key`.
+    `uns["vae_sci"]`: `about`, a mapping of settings and versions.
     """
     import anndata
 
     names = latent_columns(cells)
+    matrices = {}
+    if set(_PICTURE) <= set(cells):
+        matrices["X_umap"] = cells[_PICTURE].to_numpy(dtype="float32")
+    if raw is not None:
+        matrices["X_z_raw"] = raw[names].to_numpy(dtype="float32")
+    obs = cells.set_index("cell_id").drop(columns=[*names, *_PICTURE], errors="ignore")
+    if set(_PLACE) <= set(cells) and cells[_PLACE].notna().all(axis=None):
+        matrices["spatial"] = cells[_PLACE].to_numpy(dtype="float64")
+        obs["library_id"] = [cell_id.rpartition("/")[0] for cell_id in cells["cell_id"]]
     table = anndata.AnnData(
-        X=cells[names].to_numpy(dtype="float32"),
-        obs=_plain(cells.drop(columns=[*names, *_PICTURE]).set_index("cell_id")),
+        X=cells[names].to_numpy(dtype="float32") if names else None,
+        obs=_plain(obs),
         var=pd.DataFrame(index=names),
-        obsm={
-            "X_umap": cells[_PICTURE].to_numpy(dtype="float32"),
-            "X_z_raw": raw[names].to_numpy(dtype="float32"),
-        },
+        obsm=matrices,
         uns={"vae_sci": about},
     )
     with publish(path) as temporary:
@@ -79,5 +89,7 @@ def _plain(obs: pd.DataFrame) -> pd.DataFrame:
             obs[name] = column.to_numpy(dtype=kind)
         else:
             obs[name] = pd.Categorical(column.astype("string").astype(object))
-    numbers = sorted(obs["cluster"].cat.categories, key=int)
-    return obs.assign(cluster=obs["cluster"].cat.reorder_categories(numbers))
+    if "cluster" in obs:
+        numbers = sorted(obs["cluster"].cat.categories, key=int)
+        obs["cluster"] = obs["cluster"].cat.reorder_categories(numbers)
+    return obs

@@ -159,6 +159,35 @@ def normalization_table(steps: dict[str, Array], cells: pd.DataFrame, seed: int)
     return pd.DataFrame(rows)
 
 
+def normalize_new(
+    new: Array, plate: str, z: Array, cells: pd.DataFrame, settings: PhenotypesSettings
+) -> Array:
+    """Cells that are not of the screen (M, d), normalised as cells of one of its plates are.
+
+    z (N, d), cells : as for `normalize`, of the whole screen. They are no controls, so that what
+    they are measured by stays what it was, but where a screen without controls takes all cells.
+
+    Raises `InputError` as `refuse_harmony`.
+    """
+    refuse_harmony(settings)
+    batch = cells.loc[cells["plate"] == plate, "batch"].iloc[0]
+    about = {"plate": plate, "well": "", "batch": batch, "treatment": None, "control": False}
+    both = pd.concat(
+        [cells[list(about)], pd.DataFrame(about, index=range(len(new)))], ignore_index=True
+    )
+    return normalize(np.concatenate([z, new]), both, settings)[0][len(z) :]
+
+
+def refuse_harmony(settings: PhenotypesSettings) -> None:
+    """Raise `InputError` where Harmony moved the plates: cells from outside cannot follow."""
+    if settings.harmony:
+        raise InputError(
+            required="a run whose z depends on each plate's controls alone",
+            found="phenotypes.harmony: it moved the plates of the run onto each other",
+            action="make the cells a plate of the run and run again, or switch Harmony off",
+        )
+
+
 def _reference(
     cells: pd.DataFrame,
     control: NDArray[np.bool_],

@@ -15,10 +15,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from vae_sci.errors import ContractError
 from vae_sci.report.style import FAINT, VERMILLION, shorten
-from vae_sci.tiles.store import read_rows, store_array
+from vae_sci.tiles.store import COLOURS, CONTRAST, read_rows, store_array
 
-COLOURS = ("#00CFFF", "#FF1FC7", "#FFE100", "#C0C0C0", "#3A5BFF", "#FF6A1A")
-LOW, HIGH = 1.0, 99.8
+LOW, HIGH = CONTRAST
 
 
 def read_tiles(results: Path, cell_ids: pd.Series, tiles: pd.DataFrame) -> np.ndarray:

@@ -11,12 +11,11 @@ import pandas as pd
 from vae_sci.files import publish
 from vae_sci.progress import say
 from vae_sci.report import images
-from vae_sci.report.style import DPI, canvas, drawing, finish, number, shorten
+from vae_sci.report.style import DPI, canvas, drawing, finish, number, scale_bar, shorten
 
 COLUMNS, MOST = 10, 200
 EDGE = 0.8  # inches of a tile
 CAPTIONS = ("treatment", "distance")  # columns that are told where they are there
-BARS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # µm
 
 
 def draw_sheet(
@@ -40,7 +39,6 @@ def draw_sheet(
     contrast = images.limits(tiles)
     pictures = list(images.composite(tiles, contrast))
     rows = [pictures[start : start + COLUMNS] for start in range(0, len(pictures), COLUMNS)]
-    size = tiles.shape[3]
     with drawing():
         columns = min(COLUMNS, len(pictures))
         figure = canvas(max(EDGE * columns, 3.2), (EDGE + 0.3) * len(rows))
@@ -49,20 +47,14 @@ def draw_sheet(
             axis.set_axis_off()
         for axis, picture, row in zip(axes, pictures, shown.to_dict("records"), strict=False):
             axis.imshow(picture)
-            told = [_told(row[name]) for name in CAPTIONS if name in row and pd.notna(row[name])]
+            lines = [told(row[name]) for name in CAPTIONS if name in row and pd.notna(row[name])]
             axis.set_title(
-                "\n".join([shorten(str(row["cell_id"]), 20), shorten(", ".join(told), 20)]),
+                "\n".join([shorten(str(row["cell_id"]), 20), shorten(", ".join(lines), 20)]),
                 fontsize=4,
                 pad=2,
             )
         note = f"{len(shown):,} of {len(cells):,} rows" if len(cells) > len(tiles) else "Real tiles"
-        if pixel_size_um:
-            bar = max((b for b in BARS if b / pixel_size_um <= size / 2), default=BARS[0])
-            start = size * 0.06
-            axes[0].plot(
-                [start, start + bar / pixel_size_um], [size * 0.93] * 2, color="white", lw=1.5
-            )
-            note += f"; the bar in the first is {bar} µm"
+        scale_bar(axes[0], tiles.shape[2:], pixel_size_um)
         whole = finish(
             figure,
             title,
@@ -75,5 +67,8 @@ def draw_sheet(
         say(f"{path}: the first {len(tiles)} of {len(cells):,} rows")
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
+    """A value of a table in a few characters; nothing where there is none."""
+    if value is None or value is pd.NA or value != value:
+        return ""
     return number(value) if isinstance(value, float) else str(value)

@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib
 import pandas as pd
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vae_sci import __version__
@@ -33,6 +34,7 @@ SIGNIFICANT = 0.05  # largest q-value that is marked
 DPI = 300
 STABLE: Any = {"fontweight": "bold"}
 UNSTABLE: Any = {"fontstyle": "italic", "color": FAINT}
+BARS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # µm, lengths of a scale bar
 
 _RC: Any = {
     "axes.edgecolor": FAINT,
@@ -192,3 +194,14 @@ def shorten(name: str, length: int) -> str:
 def number(value: float, _position: object = None) -> str:
     """A number in three figures, from 1,000 on in full, for ticks and labels."""
     return (f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.3g}").replace("-", "−")
+
+
+def scale_bar(axis: Axes, shape: tuple[int, ...], pixel_size_um: float | None) -> None:
+    """A white bar in the lower left of an image of `shape` (H, W); none without a pixel size."""
+    if not pixel_size_um:
+        return
+    height, width = shape
+    length = max((b for b in BARS if b / pixel_size_um <= width / 3), default=BARS[0])
+    x, y = 0.05 * width, 0.94 * height
+    axis.plot([x, x + length / pixel_size_um], [y, y], color="white", linewidth=1.5)
+    axis.text(x, y - 0.02 * height, f"{length} µm", color="white", va="bottom", fontsize=5)

@@ -18,6 +18,8 @@ from vae_sci.errors import ContractError
 from vae_sci.files import publish
 
 CHUNK, SHARD = 32, 2048  # tiles per chunk (the unit of reading) and per shard (one file)
+CONTRAST = (1.0, 99.8)  # percentiles of grey levels that a viewer shows black and at full colour
+COLOURS = ("#00CFFF", "#FF1FC7", "#FFE100", "#C0C0C0", "#3A5BFF", "#FF6A1A")  # of channels
 NEIGHBOUR = 2  # value in `masks` where another cell lies; 1: this cell, 0: background
 
 
@@ -38,6 +40,7 @@ class TileWriter:
         self._hashes = [hashlib.blake2b(digest_size=16) for _ in self._arrays]
         self._buffers = [np.empty((SHARD, *a.shape[1:]), a.dtype) for a in self._arrays]
         self._filled = 0
+        self.contrast: list[tuple[int, int]] = []  # black and full grey level by channel
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array:
         return self.group.create_array(
@@ -65,6 +68,14 @@ class TileWriter:
                 self._flush()
 
     def _flush(self) -> None:
+        if not self.contrast:
+            first = self._buffers[0][: self._filled]
+            self.contrast = [
+                (int(low), max(int(high), int(low) + 1))
+                for low, high in (
+                    np.percentile(first[:, c], CONTRAST) for c in range(first.shape[1])
+                )
+            ]
         start, self.n_tiles = self.n_tiles, self.n_tiles + self._filled
         for array, buffer, digest in zip(self._arrays, self._buffers, self._hashes, strict=True):
             array.resize((self.n_tiles, *array.shape[1:]))
@@ -97,7 +108,8 @@ def write_store(
     """Yield a `TileWriter`; the store takes its place at `path` when the block ends well.
 
     The group holds `tiles` (N, C, H, W) of `dtype` and, if `masks`, `masks` (N, H, W) uint8.
-    Attributes: `ome` (OME-NGFF 0.5; its time axis counts cells) and `vae_sci`: `about`, channels,
+    Attributes: `ome` (OME-NGFF 0.5; its time axis counts cells; names, colours and contrast of the
+    channels, by the first shard) and `vae_sci`: `about`, channels,
     size (pixels), pixel_size_um, n_tiles, digest. The digest is BLAKE2b over, for each array, its
     name, shape and type and the BLAKE2b of its bytes in order.
     """
@@ -105,7 +117,10 @@ def write_store(
         writer = TileWriter(temporary, len(channels), size, dtype, masks)
         yield writer
         writer.finish()
-        writer.group.attrs["ome"] = _ome(path.stem, pixel_size_um)
+        writer.group.attrs["ome"] = {
+            **_ome(path.stem, pixel_size_um),
+            "omero": _omero(channels, np.iinfo(dtype).max, writer.contrast),
+        }
         writer.group.attrs["vae_sci"] = {
             **about,
             "channels": list(channels),
@@ -140,6 +155,23 @@ def _ome(name: str, pixel_size_um: float | None) -> dict[str, Any]:
                 ],
             }
         ],
+    }
+
+
+def _omero(
+    channels: Sequence[str], highest: int, contrast: list[tuple[int, int]]
+) -> dict[str, Any]:
+    """How viewers show the channels (OME-NGFF, "omero")."""
+    return {
+        "channels": [
+            {
+                "label": name,
+                "color": COLOURS[number % len(COLOURS)].removeprefix("#"),
+                "active": True,
+                "window": {"min": 0, "max": int(highest), "start": start, "end": end},
+            }
+            for number, (name, (start, end)) in enumerate(zip(channels, contrast, strict=False))
+        ]
     }
 
 
