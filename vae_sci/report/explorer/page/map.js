@@ -71,17 +71,27 @@ function painted(rows) {
   return { color: values, colorscale: scale, cmin: -0.5, cmax: palette.length - 0.5 };
 }
 
-// Of each category its place in the palette, from 1; 0: grey. The commonest have a colour; where
-// some are chosen, those.
+// Of each category its place in the palette, from 1; 0: grey. Where there are more than colours,
+// the commonest among the chosen cells have one.
 function paletteOf(column) {
   const wanted = state.filters[column.name]?.values;
+  const most = about.colours.categories.length;
+  let codes = column.levels.map((_, code) => code).slice(1);
+  if (wanted?.length) codes = codes.filter((code) => wanted.includes(column.levels[code]));
+  if (codes.length > most) {
+    const counts = countsOf(column);
+    codes.sort((a, b) => counts[b] - counts[a] || a - b);
+  }
   const place = new Array(column.levels.length).fill(0);
-  let next = 1;
-  column.levels.forEach((level, code) => {
-    if (level === null || next > about.colours.categories.length) return;
-    if (!wanted?.length || wanted.includes(level)) place[code] = next++;
-  });
+  codes.slice(0, most).forEach((code, k) => (place[code] = k + 1));
   return place;
+}
+
+// Chosen cells of every category of a column.
+function countsOf(column) {
+  const counts = new Array(column.levels.length).fill(0);
+  for (const row of drawn.chosen) counts[column.codes[row]]++;
+  return counts;
 }
 
 // 2nd and 98th percentile of a column of numbers, or its ends where these are equal.

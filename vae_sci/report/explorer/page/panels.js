@@ -5,7 +5,7 @@
 const MOST_LEVELS = 200; // entries of a list; the search finds the others
 const MOST_COUNTS = 100;
 const GALLERY = 24;
-const SCREENS = 12; // categories that get a field to narrow their list
+const NARROWED = 12; // more categories than this get a field to narrow their list
 const CORE = ["treatment", "concentration", "plate", "well", "site", "cluster"];
 const ANY_ORDER = new Intl.Collator("en", { numeric: true });
 
@@ -30,6 +30,11 @@ function plural(count, one = "cell") {
 
 function name(level) {
   return level ?? about.not_given;
+}
+
+// Side of a small tile, CSS pixels.
+function gallerySide() {
+  return innerWidth >= 2000 ? 72 : 56;
 }
 
 // Replace what `box` holds, and keep the keyboard's focus on the part with the same data-key.
@@ -91,16 +96,16 @@ function colourBar(column) {
 // The categories of a column as buttons that choose them; with swatches where `palette` is given.
 function levelList(column, place, palette) {
   const key = `${place}:${column.name}`;
-  const counts = new Array(column.levels.length).fill(0);
-  for (const row of drawn.chosen) counts[column.codes[row]]++;
+  const counts = countsOf(column);
   const wanted = state.filters[column.name]?.values ?? [];
   const typed = (narrowed[key] ?? "").toLowerCase();
   let codes = column.levels.map((_, code) => code).filter((code) => column.counts[code]);
   const all = codes.length;
   codes = codes.filter((code) => name(column.levels[code]).toLowerCase().includes(typed));
-  // Chosen ones first, then the commonest.
+  // Chosen ones first, then those with a colour, then the commonest.
   codes.sort((a, b) =>
     wanted.includes(column.levels[b]) - wanted.includes(column.levels[a]) ||
+    (palette?.[a] || Infinity) - (palette?.[b] || Infinity) ||
     column.counts[b] - column.counts[a] ||
     ANY_ORDER.compare(name(column.levels[a]), name(column.levels[b])));
   const buttons = codes.slice(0, MOST_LEVELS).map((code) => {
@@ -118,7 +123,7 @@ function levelList(column, place, palette) {
     });
     return keyed(button, `${key}:${code}`);
   });
-  const narrow = all > SCREENS && keyed(el("input", { type: "search", className: "narrow",
+  const narrow = all > NARROWED && keyed(el("input", { type: "search", className: "narrow",
     placeholder: `Find among ${all}`, "aria-label": `Find among ${all} of ${column.name}`,
     value: narrowed[key] ?? "" }), `${key}:narrow`);
   if (narrow) {
@@ -210,12 +215,12 @@ function drawKept() {
   const more = keyed(el("summary", {}, `All ${order.length} columns`), "more");
   refill(box, el("h2", { id: "kept-title" }, "Cell ", el("span", { className: "id" }, cellIds[row]), drop),
     el("div", { className: "card" },
-      el("figure", {}, tileOf(row, 144), el("figcaption", {}, seen[row] ? width ? `${number(width, 3)} µm wide` : "" : "no tile")),
+      el("figure", {}, tileOf(row, 2.2 * gallerySide()), el("figcaption", {}, seen[row] ? width ? `${number(width, 3)} µm wide` : "" : "no tile")),
       list(core)),
     el("details", { open: detailsOpen, ontoggle: (event) => { detailsOpen = event.target.open; } }, more, list(order.filter((column) => !CORE.includes(column)))),
     near.length ? el("h3", {}, "Nearest in z, with distance") : null,
     near.length ? el("div", { className: "gallery" }, ...near.map((other, k) =>
-      cellButton(other, 56, `near:${k}`, number(neighbours.distances[row * about.neighbours + k], 3)))) : null,
+      cellButton(other, gallerySide(), `near:${k}`, number(neighbours.distances[row * about.neighbours + k], 3)))) : null,
     channels());
 }
 
@@ -254,20 +259,19 @@ function drawChosen() {
       state.lasso ? button("Clear lasso", "clear-lasso", () => { state.lasso = null; update(); }) : null,
       set ? button("Clear all", "clear", () => { state.lasso = null; state.filters = {}; update(); }) : null),
     about.tiles && cellIds && rows.length ? el("h3", {}, rows.length > galleryShown ? `${galleryShown} at random` : "All of them") : null,
-    about.tiles && cellIds ? el("div", { className: "gallery" }, ...[...rows.subarray(0, galleryShown)].map((row, k) => cellButton(row, 56, `gallery:${k}`))) : null,
+    about.tiles && cellIds ? el("div", { className: "gallery" }, ...[...rows.subarray(0, galleryShown)].map((row, k) => cellButton(row, gallerySide(), `gallery:${k}`))) : null,
     more || null,
     about.tiles && state.pin == null ? channels() : null,
-    ...counts(rows));
+    ...countsTable());
 }
 
 // How the chosen cells spread over the categories of a column.
-function counts(rows) {
+function countsTable() {
   const choices = about.columns.filter((column) => column.kind === "category" && decoded[column.name]);
   if (!choices.length) return [];
   countedBy ??= (choices.find((column) => column.name === "treatment") ?? choices[0]).name;
   const column = decoded[countedBy];
-  const found = new Array(column.levels.length).fill(0);
-  for (const row of rows) found[column.codes[row]]++;
+  const found = countsOf(column);
   const codes = found.map((_, code) => code).filter((code) => found[code])
     .sort((a, b) => found[b] - found[a] || a - b);
   const select = keyed(el("select", { id: "counted" }, ...choices.map((choice) => el("option", { value: choice.name, selected: choice.name === countedBy }, choice.name))), "counted");
@@ -289,7 +293,7 @@ function counts(rows) {
   return [
     el("h3", {}, el("label", { htmlFor: "counted" }, "Cells by "), select),
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, countedBy), el("th", { scope: "col" }, "cells"),
-      el("th", { scope: "col", title: "of the cells shown on this page in that group" }, "of its own"), el("td", { "aria-hidden": "true" }))),
+      el("th", { scope: "col", title: "of the cells shown on this page in that group" }, "of all its"), el("td", { "aria-hidden": "true" }))),
       el("tbody", {}, ...lines)),
     codes.length > MOST_COUNTS ? el("p", { className: "note" }, `${codes.length - MOST_COUNTS} more groups; the CSV has all cells.`) : null,
   ];
