@@ -87,7 +87,7 @@ def write_atlases(folder: Path, pictures: NDArray[np.uint8]) -> int:
 
 
 def _shrunk(colours: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
-    """Images (N, H, H, 3), 0 … 1, as bytes (N, side, side, 3): each pixel a mean over its area."""
+    """Images (N, H, H, 3), 0 … 1, as bytes (N, side, side, 3); pixels are means over areas."""
     height = colours.shape[1]
     edges = np.linspace(0, height, side + 1)
     pixel = np.arange(height)

@@ -194,6 +194,7 @@ def _about(results: Path, model: str, cells: pd.DataFrame, total: int) -> dict[s
                 "name": name,
                 "file": f"column_{k:03d}",
                 "kind": kind_of(cells[name]),
+                "groups": int(cells[name].nunique()),
                 "meaning": meanings.get(name, "column of the platemap"),
             }
             for k, name in enumerate(names)

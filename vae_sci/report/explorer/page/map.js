@@ -105,6 +105,17 @@ function limitsOf(column) {
   return column.limits;
 }
 
+// Grey cells lie below those with a colour; among each the order stays shuffled.
+function greyFirst() {
+  const column = decoded[state.colour];
+  const place = column.codes && paletteOf(column);
+  const grey = (row) => (place ? !place[column.codes[row]] : Number.isNaN(column.numbers[row]));
+  const below = drawn.chosen.filter(grey);
+  drawn.painted = new Int32Array(drawn.chosen.length);
+  drawn.painted.set(below);
+  drawn.painted.set(drawn.chosen.filter((row) => !grey(row)), below.length);
+}
+
 function points(rows, marker) {
   return {
     type: "scattergl",
@@ -147,6 +158,7 @@ function lassoShape() {
 // Draw everything anew; `split()` says which cells are chosen.
 async function drawMap() {
   drawn = split();
+  greyFirst();
   measure();
   const part = fitted(state.view ?? extent);
   drawnSize = dotSize(part);
@@ -165,7 +177,7 @@ async function drawMap() {
   };
   const traces = [
     points(drawn.rest, { size: Math.max(drawnSize * 0.7, 1.5), color: PALE, opacity: 1 }),
-    points(drawn.chosen, { size: drawnSize, opacity: 0.85, ...painted(drawn.chosen) }),
+    points(drawn.painted, { size: drawnSize, opacity: 0.85, ...painted(drawn.painted) }),
     ...rings(),
   ];
   await Plotly.react(plot, traces, layout, {

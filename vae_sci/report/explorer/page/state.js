@@ -10,7 +10,10 @@ const state = {
   view: null, // [left, right, bottom, top]; null: everything
 };
 
-const DEFAULT_COLOUR = ["treatment", "cluster"].find((name) => name in columnsByName);
+// Treatments, unless there are more than colours and clusters are not.
+const DEFAULT_COLOUR =
+  ["treatment", "cluster"].find((name) => columnsByName[name].groups <= about.colours.categories.length) ??
+  "treatment";
 
 function address() {
   const parts = new URLSearchParams();
