@@ -6,7 +6,10 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -275,6 +278,24 @@ def test_a_link_restores_the_whole_view(open_page: Open, cells: pd.DataFrame):
     assert other.evaluate("view()") == pytest.approx(page.evaluate("view()"), rel=1e-4)
     expected = in_lasso(page, cells)
     assert chosen(other) == (expected["treatment"] == HOSTILE[0]).sum() > 0
+
+
+def test_it_works_from_a_static_server(browser: Browser, page_file: Path):
+    serve = partial(SimpleHTTPRequestHandler, directory=page_file.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        broken: list[str] = []
+        page.on("requestfailed", lambda request: broken.append(request.url))
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.wait_for_function("document.body.dataset.ready")
+        page.wait_for_function("[...atlases.values()].length > 0")
+        drawn_again(page, lambda: page.locator("#chosen .gallery button").first.click())
+        assert page.locator("#kept .gallery button").count() == 10
+        page.close()
+        server.shutdown()
+    assert broken == []
 
 
 def test_a_link_to_what_is_not_here_says_so(open_page: Open):

@@ -13,7 +13,7 @@ from vae_sci.report import images
 from vae_sci.tiles.store import need_table_of, read_rows, store_array
 
 ACROSS = 16  # thumbnails in a row and in a column of an atlas
-SIDE = 48  # pixels of a thumbnail at most; a multiple of 16, the blocks of JPEG
+SIDE = 64  # pixels of a thumbnail at most; a multiple of 16, the blocks of JPEG
 _QUALITY = 80  # of JPEG, 0 to 100; WebP was no smaller and took 15 times as long
 _BLOCK = 256  # tiles turned into colours at a time
 _FOR_CONTRAST = 1000

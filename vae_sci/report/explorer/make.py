@@ -20,6 +20,7 @@ from vae_sci.config import ReportSettings
 from vae_sci.contracts import CELLS, TILES
 from vae_sci.errors import ContractError
 from vae_sci.files import publish
+from vae_sci.phenotypes.profiles import latent_columns
 from vae_sci.report import images
 from vae_sci.report.explorer import atlas
 from vae_sci.report.explorer.sample import along_map, by_well
@@ -61,14 +62,11 @@ def make_explorer(
     """
     results = Path(results)
     path = results / CELLS.path.format(model=model)
-    cells = _cells(path)
-    total = len(cells)
-    rows = by_well(cells, settings.explorer_cells, seed)
-    rows = rows[along_map(cells[["umap_1", "umap_2"]].to_numpy(dtype=float)[rows])]
-    cells = cells.iloc[rows].reset_index(drop=True)
-    tables = _tile_tables(results, cells["plate"])
-    cells = _with_tiles(cells, tables)
-    nearest, distances = _neighbours(_latent(path, rows))
+    cells, total = _cells(path, settings.explorer_cells, seed)
+    latent = latent_columns(cells)
+    nearest, distances = _neighbours(cells[latent].to_numpy(np.float32))
+    tables = _tile_tables(results, cells)
+    cells = _with_tiles(cells.drop(columns=latent), tables)
 
     folder = results / "explorer" / model
     with publish(folder) as temporary:
@@ -102,38 +100,32 @@ def make_explorer(
     return Explorer(folder / "index.html", len(cells), total, size)
 
 
-def _cells(path: Path) -> pd.DataFrame:
-    """The table of cells (contract CELLS) without z, which is large."""
+def _cells(path: Path, most: int, seed: int) -> tuple[pd.DataFrame, int]:
+    """The cells to show (contract CELLS), in the order along the map, and how many there are.
+
+    Of a large table only the rows that are shown are held.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        names = [name for name in pq.read_schema(path).names if not name.startswith("z_")]
-        table = pd.read_parquet(path, columns=names)
+        wells = pd.read_parquet(path, columns=["plate", "well"])
+        rows = by_well(wells, most, seed)
+        parts, start = [], 0
+        for batch in pq.ParquetFile(path).iter_batches():
+            first, last = np.searchsorted(rows, (start, start + len(batch)))
+            parts.append(batch.take(pa.array(rows[first:last] - start)))
+            start += len(batch)
+        shown = pa.Table.from_batches(parts).to_pandas()
     except (OSError, ValueError) as error:
         raise ContractError(
             required=CELLS.meaning,
             found=f"{path} cannot be read: {error}",
             action="delete it and run again: the workflow makes it anew",
         ) from None
-    return CELLS.validate(table, str(path))
-
-
-def _latent(path: Path, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Normalised z (n, d) of these rows, in their order; the file is read in blocks."""
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path)
-    names = [name for name in file.schema_arrow.names if name.startswith("z_")]
-    out = np.empty((len(rows), len(names)), dtype=np.float32)
-    order = np.argsort(rows, kind="stable")
-    start = 0
-    for batch in file.iter_batches(columns=names):
-        first, last = np.searchsorted(rows[order], (start, start + len(batch)))
-        places = order[first:last]
-        for k, column in enumerate(batch.columns):
-            out[places, k] = column.to_numpy(zero_copy_only=False)[rows[places] - start]
-        start += len(batch)
-    return out
+    shown = CELLS.validate(shown, str(path))
+    order = along_map(shown[["umap_1", "umap_2"]].to_numpy(dtype=float))
+    return shown.iloc[order].reset_index(drop=True), len(wells)
 
 
 def _neighbours(z: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -147,14 +139,15 @@ def _neighbours(z: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.f
     return rows.astype(np.int32), distances.astype(np.float32)
 
 
-def _tile_tables(results: Path, plates: pd.Series) -> dict[str, pd.DataFrame]:
-    """The tile table of every plate that has one and a store: a copied folder may lack tiles."""
-    return {
-        plate: TILES.read(results / TILES.path.format(plate=plate))
-        for plate in sorted(plates.unique())
-        if (results / TILES.path.format(plate=plate)).is_file()
-        and (results / "tiles" / f"{plate}.zarr").is_dir()
-    }
+def _tile_tables(results: Path, cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tiles of these cells by plate, where there are any: a copied folder may lack them."""
+    tables = {}
+    for plate, part in cells.groupby("plate"):
+        path = results / TILES.path.format(plate=plate)
+        if path.is_file() and path.with_suffix(".zarr").is_dir():
+            table = TILES.read(path)
+            tables[str(plate)] = table[table["cell_id"].isin(part["cell_id"])]
+    return tables
 
 
 def _with_tiles(cells: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -184,9 +184,9 @@ function tell() {
       "The UMAP only arranges them for the eye: distances, sizes and gaps on it mean nothing. Clusters, distances and nearest cells are taken in z, the latent vector normalised by control wells."),
     line("Tables with all cells, and what every column means: ", code(`results/phenotypes/${about.model}/`), ", ", code("results/README.md"), "."),
     about.contrast ? line("Tiles: ", about.contrast.replace("all panels", "the whole screen")) : line("There are no tiles."),
-    line(about.neighbours ? `Nearest cells: the ${about.neighbours} with the smallest Euclidean distance in z among the cells on this page; one unit is one standard deviation of the controls.` : ""),
+    line(about.neighbours ? `Nearest cells: the ${about.neighbours} with the smallest Euclidean distance in z among the cells on this page.` : ""),
     line("Keys on the map: arrows move, + and − zoom, 0 shows all, L takes the lasso, Esc lets go. The address holds the view; a colleague needs this folder, or a server that holds it."),
-    line(`${about.program}. Drawn by ${library.name} ${library.version} (wheel ${library.wheel}), ${library.licence}. The whole folder has ${number(about.megabytes)} MB; tiles are loaded as they are asked for. Nothing is sent or fetched from anywhere.`),
+    line(`${about.program}. Drawn by ${library.name} ${library.version} (wheel ${library.wheel}), ${library.licence} The whole folder has ${number(about.megabytes)} MB; tiles are loaded as they are asked for. Nothing is sent or fetched from anywhere.`),
     close);
   dialog.showModal();
 }
@@ -228,7 +228,7 @@ function hasWebGL() {
 
 async function start() {
   document.title = `Explorer of cells: ${about.model}`;
-  document.getElementById("model").textContent = about.model;
+  document.getElementById("model").textContent = `model ${about.model}`;
   if (!hasWebGL()) {
     const told = document.getElementById("nogl");
     told.textContent = "This browser draws no WebGL, so the map is empty; search, gallery and tables work.";

@@ -293,7 +293,7 @@ function countsTable() {
   return [
     el("h3", {}, el("label", { htmlFor: "counted" }, "Cells by "), select),
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, countedBy), el("th", { scope: "col" }, "cells"),
-      el("th", { scope: "col", title: "of the cells shown on this page in that group" }, "of all its"), el("td", { "aria-hidden": "true" }))),
+      el("th", { scope: "col", title: "of the cells shown on this page in that group" }, "% of group"), el("td", { "aria-hidden": "true" }))),
       el("tbody", {}, ...lines)),
     codes.length > MOST_COUNTS ? el("p", { className: "note" }, `${codes.length - MOST_COUNTS} more groups; the CSV has all cells.`) : null,
   ];
