@@ -57,7 +57,9 @@ function showHover(row, x, y) {
   }
   const box = mapBox.getBoundingClientRect();
   const [width, height] = [hover.offsetWidth, hover.offsetHeight];
-  const left = box.left + x + 16 + width > innerWidth ? box.left + x - 16 - width : box.left + x + 16;
+  // On the side where it covers the map and not the panel, if there is room.
+  const beyond = x + 16 + width > box.width && x - 16 - width > 0;
+  const left = Math.min(box.left + (beyond ? x - 16 - width : x + 16), innerWidth - width - 4);
   const top = Math.min(Math.max(box.top + y - height / 2, 4), innerHeight - height - 4);
   hover.style.translate = `${Math.max(left, 4)}px ${top}px`;
 }

@@ -1,9 +1,10 @@
 // The map: plotly.js draws the points; moving, hovering and the lasso are read from the mouse.
 "use strict";
 
-const PALE = "#dedede"; // cells that are not chosen
+const PALE = "#d3d3d3"; // cells that are not chosen
 const OTHER = "#8c8c8c"; // categories beyond the palette, missing values
 const NEAR = 12; // CSS pixels within which a cell is hit
+const TOOLS = 48; // CSS pixels above the cells, where the buttons stand
 
 const plot = document.getElementById("plot");
 const mapBox = document.getElementById("map");
@@ -27,8 +28,12 @@ function extentOf() {
 
 // The part of the map that shows all of `part` in the window, one unit as long down as across.
 function fitted(part) {
-  const unit = Math.max((part[1] - part[0]) / size.width, (part[3] - part[2]) / size.height);
-  const [x, y] = [(part[0] + part[1]) / 2, (part[2] + part[3]) / 2];
+  const above = part === extent ? TOOLS : 0;
+  const unit = Math.max(
+    (part[1] - part[0]) / size.width,
+    (part[3] - part[2]) / (size.height - above),
+  );
+  const [x, y] = [(part[0] + part[1]) / 2, (part[2] + part[3] + unit * above) / 2];
   const [w, h] = [(unit * size.width) / 2, (unit * size.height) / 2];
   return [x - w, x + w, y - h, y + h];
 }
@@ -44,6 +49,11 @@ function dotSize(part) {
   const zoom = (whole[1] - whole[0]) / (part[1] - part[0]);
   const base = Math.sqrt((0.1 * size.width * size.height) / Math.max(xs.length, 1));
   return Math.min(Math.max(base, 2) * Math.sqrt(Math.max(zoom, 1)), 10, Math.max(5, base * 2));
+}
+
+// Chosen cells are drawn larger where they are few among many.
+function standOut() {
+  return Math.min((xs.length / Math.max(drawn.chosen.length, 1)) ** 0.1, 1.5);
 }
 
 // Colour of every chosen cell: a number per cell, and what numbers stand for.
@@ -137,7 +147,8 @@ function rings() {
     y: rows.map((row) => ys[row]),
     marker: {
       symbol: "circle-open",
-      size: rows.map((_, k) => (k ? 10 : 18)),
+      size: rows.map((_, k) => drawnSize + (k ? 6 : 14)),
+      opacity: 1,
       line: { width },
       color,
     },
@@ -177,7 +188,7 @@ async function drawMap() {
   };
   const traces = [
     points(drawn.rest, { size: Math.max(drawnSize * 0.7, 1.5), color: PALE, opacity: 1 }),
-    points(drawn.painted, { size: drawnSize, opacity: 0.85, ...painted(drawn.painted) }),
+    points(drawn.painted, { size: drawnSize * standOut(), opacity: 0.85, ...painted(drawn.painted) }),
     ...rings(),
   ];
   await Plotly.react(plot, traces, layout, {

@@ -241,7 +241,6 @@ function channels() {
 function drawChosen() {
   const rows = drawn.chosen;
   const limited = rows.length < xs.length;
-  const set = state.lasso || Object.keys(state.filters).length;
   const button = (text, key, act, disabled = false) => {
     const made = keyed(el("button", { type: "button", disabled }, text), key);
     made.addEventListener("click", act);
@@ -257,7 +256,7 @@ function drawChosen() {
     el("div", { className: "row" },
       button("Download CSV", "csv", downloadCsv, rows.length === 0),
       state.lasso ? button("Clear lasso", "clear-lasso", () => { state.lasso = null; update(); }) : null,
-      set ? button("Clear all", "clear", () => { state.lasso = null; state.filters = {}; update(); }) : null),
+      Object.keys(state.filters).length ? button("Clear all", "clear", () => { state.lasso = null; state.filters = {}; update(); }) : null),
     about.tiles && cellIds && rows.length ? el("h3", {}, rows.length > galleryShown ? `${galleryShown} at random` : "All of them") : null,
     about.tiles && cellIds ? el("div", { className: "gallery" }, ...[...rows.subarray(0, galleryShown)].map((row, k) => cellButton(row, gallerySide(), `gallery:${k}`))) : null,
     more || null,
