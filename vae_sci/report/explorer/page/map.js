@@ -228,7 +228,7 @@ function move(across, up) {
   return show([left + dx, right + dx, bottom + dy, top + dy]);
 }
 
-// The map in a small circle around a cell, if it lies outside of what is shown.
+// Move the map to a cell that lies outside of what is shown.
 function bringIntoView(row) {
   const [left, right, bottom, top] = view();
   const [x, y] = [xs[row], ys[row]];

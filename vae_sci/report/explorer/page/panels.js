@@ -28,7 +28,7 @@ function plural(count, one = "cell") {
   return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 }
 
-function name(level) {
+function labelOf(level) {
   return level ?? about.not_given;
 }
 
@@ -101,21 +101,21 @@ function levelList(column, place, palette) {
   const typed = (narrowed[key] ?? "").toLowerCase();
   let codes = column.levels.map((_, code) => code).filter((code) => column.counts[code]);
   const all = codes.length;
-  codes = codes.filter((code) => name(column.levels[code]).toLowerCase().includes(typed));
+  codes = codes.filter((code) => labelOf(column.levels[code]).toLowerCase().includes(typed));
   // Chosen ones first, then those with a colour, then the commonest.
   codes.sort((a, b) =>
     wanted.includes(column.levels[b]) - wanted.includes(column.levels[a]) ||
     (palette?.[a] || Infinity) - (palette?.[b] || Infinity) ||
     column.counts[b] - column.counts[a] ||
-    ANY_ORDER.compare(name(column.levels[a]), name(column.levels[b])));
+    ANY_ORDER.compare(labelOf(column.levels[a]), labelOf(column.levels[b])));
   const buttons = codes.slice(0, MOST_LEVELS).map((code) => {
     const level = column.levels[code];
     const swatch = palette && el("span", { className: "swatch" });
     if (swatch) swatch.style.background = [OTHER, ...about.colours.categories][palette[code]];
     const button = el("button", { type: "button", className: "level",
-      "aria-pressed": String(wanted.includes(level)), title: `${name(level)}: show only this` },
+      "aria-pressed": String(wanted.includes(level)), title: `${labelOf(level)}: show only this` },
       swatch,
-      el("span", { className: level === null ? "name none" : "name" }, name(level)),
+      el("span", { className: level === null ? "name none" : "name" }, labelOf(level)),
       el("span", { className: "count" }, counts[code].toLocaleString("en")));
     button.addEventListener("click", () => {
       toggle(column.name, level);
@@ -152,7 +152,7 @@ function drawFilters() {
     });
     const inside = filter.values
       ? column === state.colour
-        ? [el("p", { className: "note" }, filter.values.map(name).join(", "))]
+        ? [el("p", { className: "note" }, filter.values.map(labelOf).join(", "))]
         : levelList(decoded[column], "filter", null)
       : [limits(column, filter)];
     return el("fieldset", {}, el("legend", {}, column, drop), ...inside.filter(Boolean));
@@ -284,7 +284,7 @@ function countsTable() {
     const bar = el("span", { className: "bar" });
     bar.style.width = `${(100 * share) / most}%`;
     return el("tr", {},
-      el("th", { scope: "row", className: column.levels[code] === null ? "none" : "" }, name(column.levels[code])),
+      el("th", { scope: "row", className: column.levels[code] === null ? "none" : "" }, labelOf(column.levels[code])),
       el("td", {}, found[code].toLocaleString("en")),
       el("td", {}, `${number(100 * share, 2)} %`),
       el("td", { className: "bars", "aria-hidden": "true" }, bar));

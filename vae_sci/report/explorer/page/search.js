@@ -16,7 +16,7 @@ function searchable() {
   return [...first.filter((column) => names.includes(column)), ...names.filter((column) => !first.includes(column))];
 }
 
-async function find(text) {
+async function search(text) {
   const wanted = text.trim().toLowerCase();
   if (!wanted) return [];
   await Promise.all([need(searchable()), needIds()]);
@@ -49,7 +49,7 @@ let asked = 0;
 
 async function listFound() {
   const turn = ++asked;
-  const answer = await find(field.value);
+  const answer = await search(field.value);
   if (turn !== asked) return;
   found = answer;
   active = found.length ? 0 : -1;
@@ -62,7 +62,7 @@ function drawFound() {
       el("span", { className: "name" }, text), el("span", { className: "note" }, note));
     option.addEventListener("pointerdown", (event) => {
       event.preventDefault(); // the field keeps the focus
-      close();
+      closeFound();
       act();
     });
     return option;
@@ -77,7 +77,7 @@ function drawFound() {
   } else field.removeAttribute("aria-activedescendant");
 }
 
-function close() {
+function closeFound() {
   asked++;
   found = [];
   active = -1;
@@ -88,7 +88,7 @@ function close() {
 
 field.addEventListener("input", listFound);
 field.addEventListener("focus", () => field.value.trim() && listFound());
-field.addEventListener("blur", close);
+field.addEventListener("blur", closeFound);
 field.addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     event.preventDefault();
@@ -97,7 +97,7 @@ field.addEventListener("keydown", (event) => {
     drawFound();
   } else if (event.key === "Enter" && active >= 0) {
     const { act } = found[active];
-    close();
+    closeFound();
     act();
-  } else if (event.key === "Escape") close();
+  } else if (event.key === "Escape") closeFound();
 });
