@@ -25,6 +25,7 @@ demo: .venv/ready
 	$(SNAKEMAKE) --cores all --configfile config/examples/demo/config.yaml
 	@echo
 	@echo "Done. Look at:"
+	@echo "  results/explorer/vae/index.html          every cell with its tile, to look around in"
 	@echo "  results/figures/vae/umap_treatment.png   every cell, placed by its latent phenotype"
 	@echo "  results/figures/vae/gallery.png          the cells of each cluster"
 	@echo "  results/figures/vae/reconstructions.png  what the model keeps of a cell, and invents"

@@ -595,6 +595,27 @@ def figures(
 
 
 @app.command()
+def explorer(
+    model: Model = "vae",
+    results: Results = DEFAULT_RESULTS,
+    settings: Room = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a page that shows the map of cells with their tiles; it opens without network.
+
+    Example: `vae-sci explorer` writes `results/explorer/vae/index.html`: open it in a browser.
+    """
+    from vae_sci.config import ReportSettings, room_settings
+    from vae_sci.progress import bar
+    from vae_sci.report.explorer.make import make_explorer
+
+    chosen = room_settings(settings, "report", ReportSettings)
+    with bar("explorer", "tiles") as progress:
+        made = make_explorer(results, model, chosen, seed, progress)
+    print(f"→ {made.page}: {made.shown:,} of {made.total:,} cells, {made.bytes / 1e6:.1f} MB")
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT statement (DuckDB's SQL).")],
     results: Results = DEFAULT_RESULTS,

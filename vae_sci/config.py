@@ -398,7 +398,7 @@ class DiagnosticsSettings(Room):
 
 
 class ReportSettings(Room):
-    """What the figures show."""
+    """What the figures and the explorer show."""
 
     gallery_cells: int = Field(12, ge=1, description="tiles per cluster in the gallery")
     treatments: int = Field(
@@ -406,6 +406,9 @@ class ReportSettings(Room):
     )
     colour_by: tuple[str, ...] = Field(
         (), description="further columns of cells.parquet to colour a UMAP by, such as moa"
+    )
+    explorer_cells: int = Field(
+        100_000, ge=1, description="cells in the explorer at most, drawn from every well"
     )
 
 
@@ -441,7 +444,7 @@ class Settings(Room):
         PhenotypesSettings(), description="embeddings → phenotypes"
     )
     diagnostics: DiagnosticsSettings = Field(DiagnosticsSettings(), description="measuring models")
-    report: ReportSettings = Field(ReportSettings(), description="figures")
+    report: ReportSettings = Field(ReportSettings(), description="figures and explorer")
 
     def all_models(self) -> dict[str, tuple[ModelSettings, TrainingSettings]]:
         """Every model of the run, by name, `model` first.

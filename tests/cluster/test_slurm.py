@@ -20,7 +20,7 @@ EPOCHS = 12
 RULES = {
     *("simulate", "index", "flat_field", "tiles", "train", "embed", "generate"),
     *("phenotypes", "score", "morph", "diagnose", "compare", "figures", "select", "draw_quality"),
-    "overlay",
+    *("overlay", "explorer"),
 }
 
 

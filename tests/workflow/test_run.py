@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLATES = ("tiny1", "tiny2")
 UP_TO_TILES = ("index", "flat_field", "tiles", "select")
-AFTER_PHENOTYPES = {"score", "morph", "compare", "figures"}
+AFTER_PHENOTYPES = {"score", "morph", "compare", "figures", "explorer"}
 AFTER_TILES = {"train", "embed", "generate", "diagnose", "phenotypes", *AFTER_PHENOTYPES}
 AFTER_SELECT = {"draw_quality", *AFTER_TILES}
 
@@ -140,7 +140,7 @@ def test_a_second_run_does_nothing(tiny_project: Path):
     ("change", "rules"),
     [
         ("phenotypes={resolutions: [0.5]}", {"phenotypes", *AFTER_PHENOTYPES}),
-        ("report={gallery_cells: 6}", {"figures"}),
+        ("report={gallery_cells: 6}", {"figures", "explorer"}),
         ("training={learning_rate: 0.0005}", AFTER_TILES),
         ("quality={focus: 0.3}", {"select", *AFTER_SELECT}),
         ("tiles={neighbours: mask}", {"tiles", "overlay", "select", *AFTER_SELECT}),

@@ -62,6 +62,35 @@ rule figures:
         "--settings {params.settings:q} --seed {params.seed} > {log:q} 2>&1"
 
 
+rule explorer:
+    """Write the page that shows the map of cells with their tiles."""
+    input:
+        cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
+        tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
+        stores=expand(f"{RESULTS}/tiles/{{plate}}.zarr", plate=PLATES),
+    output:
+        # Published with the folder that it stands in.
+        f"{RESULTS}/explorer/{{model}}/index.html",
+    log:
+        f"{RESULTS}/logs/explorer/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/explorer/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    params:
+        version=algorithms.EXPLORER,
+        settings=room("report"),
+        seed=SETTINGS.seed,
+        results=results_folder,
+    shell:
+        "vae-sci explorer --model {wildcards.model} --results {params.results:q} "
+        "--settings {params.settings:q} --seed {params.seed} > {log:q} 2>&1"
+
+
 rule draw_quality:
     """Draw a plate's quality over its wells, and examples of what was dropped."""
     input:
