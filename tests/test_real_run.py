@@ -20,7 +20,10 @@ from vae_sci.results import Results, open_results
 
 DOCS = Path(__file__).parent.parent / "docs" / "queries.md"
 QUERIES = re.findall(r"^```sql\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
-MAY_BE_EMPTY = ("relative_focus < 0.7", "FROM dropped", "clusters.share_control >= 0.1")
+MAY_BE_EMPTY = (
+    *("relative_focus < 0.7", "FROM dropped", "clusters.share_control >= 0.1"),
+    "suspicion IS NOT NULL",
+)
 """Parts of the queries that a small run of good images may answer with no row."""
 
 
