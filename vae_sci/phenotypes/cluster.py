@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vae_sci.phenotypes.permutation import SIGNIFICANT
 from vae_sci.phenotypes.profiles import latent_columns
-
-SIGNIFICANT = 0.05
-"""Largest q-value of a treatment that is named as enriched in a cluster."""
 
 STABLE = 0.75
 """Smallest stability of a cluster that is called stable (Hennig 2008)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vae_sci.phenotypes.permutation import Array, differences, p_values, too_few
+from vae_sci.phenotypes.permutation import Array, differences, p_values, q_values, too_few
 from vae_sci.phenotypes.profiles import TREATMENT
 
 
@@ -19,8 +19,6 @@ def treatment_enrichment(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
     wells exchanged within plates; q-values after Benjamini & Hochberg (1995) over the whole table.
     Without controls shares remain; what compares with controls is empty.
     """
-    from scipy.stats import false_discovery_control
-
     clusters = sorted(cells["cluster"].unique(), key=int)
     counts = (
         cells.groupby(["plate", "well"])["cluster"].value_counts().unstack(fill_value=0)
@@ -56,13 +54,8 @@ def treatment_enrichment(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
     columns = [*TREATMENT, "control", "cluster", "n_cells", "share", "share_control"]
     columns += ["odds_ratio", "log2_enrichment", "p_value"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    table = table.reindex(columns=columns).assign(q_value=np.nan)
-    tested = table["p_value"].notna()
-    if tested.any():
-        table.loc[tested, "q_value"] = false_discovery_control(
-            table.loc[tested, "p_value"].to_numpy(dtype=np.float64)
-        )
-    return table
+    table = table.reindex(columns=columns)
+    return table.assign(q_value=q_values(table["p_value"]))
 
 
 def _p_values(

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -18,6 +19,9 @@ DRAWS = 9_999
 
 LARGEST = 0.05
 """Where not even the rarest outcome has a p-value this small, nothing is tested."""
+
+SIGNIFICANT = 0.05
+"""Largest q-value of what is taken for active or enriched."""
 
 _BLOCK = 1_000
 
@@ -62,6 +66,17 @@ def p_values(
             dealt[:, wells] = rng.permuted(np.tile(labels[wells], (len(dealt), 1)), axis=1)
         as_large += (measure(dealt) >= reached).sum(axis=0)
     return np.asarray((1 + as_large) / (1 + DRAWS))
+
+
+def q_values(found: pd.Series) -> pd.Series:
+    """False discovery rates of the p-values that there are, together (Benjamini & Hochberg 1995)."""
+    from scipy.stats import false_discovery_control
+
+    result = pd.Series(np.nan, found.index)
+    tested = found.notna()
+    if tested.any():
+        result[tested] = false_discovery_control(found[tested].to_numpy(dtype=np.float64))
+    return result
 
 
 def differences(treated: Array, plates: NDArray[np.str_]) -> Array:

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import CELLS, REPLICATES, SCORES
 from vae_sci.errors import InputError
 from vae_sci.phenotypes.baselines import pixel_features, unit
 from vae_sci.phenotypes.normalize import normalize
-from vae_sci.phenotypes.permutation import LARGEST, arrangements
+from vae_sci.phenotypes.permutation import SIGNIFICANT, q_values, too_few
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, mean_of_wells
 from vae_sci.phenotypes.replicates import activity, replicate_correlations, unrelated_correlations
 from vae_sci.phenotypes.scores import (
@@ -46,8 +45,6 @@ PROBED_CELLS, PROBED_PER_WELL = 5_000, 20
 
 FEWEST_GROUPS = 5
 """With fewer plates or compounds than this to resample there is no interval."""
-
-FDR = 0.05
 
 
 @dataclass(frozen=True)
@@ -309,10 +306,7 @@ def replicate_table(features: Array, cells: pd.DataFrame, seed: int) -> pd.DataF
         row |= _activity(profiles, wells, control, members.index, seed)
     columns = [column.name for column in REPLICATES.columns if column.name != "features"]
     table = pd.DataFrame(rows).reindex(columns=columns)
-    tested = table["p_value"].notna()
-    if tested.any():  # all treatments together (Benjamini & Hochberg 1995)
-        found = table.loc[tested, "p_value"].to_numpy(dtype=np.float64)
-        table.loc[tested, "q_value"] = stats.false_discovery_control(found)
+    table["q_value"] = q_values(table["p_value"])
     return table.sort_values(TREATMENT, ignore_index=True)
 
 
@@ -338,12 +332,8 @@ def _activity(
         "map": found,
         "chance": chance,
     }
-    ways = arrangements(here[rows], plates[rows])
-    if ways * LARGEST < 1:
-        return row | {
-            "untested": f"{ways} ways to exchange its wells, p could not be below {1 / ways:.2g}"
-        }
-    return row | {"p_value": p_value}
+    untested = too_few(here[rows], plates[rows])
+    return row | ({"untested": untested} if untested else {"p_value": p_value})
 
 
 def _of_replicates(table: pd.DataFrame) -> Iterator[Score]:
@@ -354,7 +344,7 @@ def _of_replicates(table: pd.DataFrame) -> Iterator[Score]:
     )
     known = t["correlation"].notna() & t["unrelated_95"].notna()
     agree = (t["correlation"] > t["unrelated_95"]).astype("float64").where(known)
-    active = (t["q_value"] <= FDR).astype("float64").where(t["q_value"].notna())
+    active = (t["q_value"] <= SIGNIFICANT).astype("float64").where(t["q_value"].notna())
     correlated = "no treatment has two wells, or features are single numbers"
     among_controls = "no treatment has two wells on plates with controls"
     for name, values, chance, remark in (

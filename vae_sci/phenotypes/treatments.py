@@ -11,15 +11,19 @@ from scipy import stats
 from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import DOSES, SIMILAR, TREATMENTS
 from vae_sci.phenotypes.normalize import enough_controls
-from vae_sci.phenotypes.permutation import Array, distance_p_value, too_few, trend_p_value
+from vae_sci.phenotypes.permutation import (
+    SIGNIFICANT,
+    Array,
+    distance_p_value,
+    q_values,
+    too_few,
+    trend_p_value,
+)
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns
 from vae_sci.phenotypes.scores import probe_auroc
 
 PROBE_CELLS = 1_000
 """Most cells of a treatment, and most of the controls, that a probe is given."""
-
-SIGNIFICANT = 0.05
-"""Largest q-value of a treatment that is taken for active."""
 
 FEW_CELLS = 0.5
 """Cells per well, as a share of the controls', below which toxicity is suspected."""
@@ -86,7 +90,7 @@ def treatment_table(
             row["suspicion"] = _suspicion(row)
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[column.name for column in TREATMENTS.columns])
-    table["q_value"] = _q_values(table["p_value"])
+    table["q_value"] = q_values(table["p_value"])
     ranked = enrichment[enrichment["log2_enrichment"] > 0].sort_values(
         ["p_value", "log2_enrichment"], ascending=[True, False], kind="stable"
     )
@@ -128,7 +132,7 @@ def dose_table(wells: pd.DataFrame, treatments: pd.DataFrame, seed: int) -> pd.D
         )
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[column.name for column in DOSES.columns])
-    return table.assign(q_value=_q_values(table["p_value"]))
+    return table.assign(q_value=q_values(table["p_value"]))
 
 
 def similar_table(wells: pd.DataFrame) -> pd.DataFrame:
@@ -202,13 +206,3 @@ def _tested(
         return {"untested": why}
     z = wells[names].to_numpy(dtype=np.float64)
     return {"p_value": distance_p_value(z, treated, plates, seed)}
-
-
-def _q_values(p_values: pd.Series) -> pd.Series:
-    """False discovery rates of those that were tested, together (Benjamini & Hochberg 1995)."""
-    q_values = pd.Series(np.nan, p_values.index)
-    tested = p_values.notna()
-    if tested.any():
-        found = p_values[tested].to_numpy(dtype=np.float64)
-        q_values[tested] = stats.false_discovery_control(found)
-    return q_values

@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from vae_sci.phenotypes.permutation import SIGNIFICANT
 from vae_sci.report.style import (
     EVERYTHING,
     FAINT,
-    SIGNIFICANT,
     VERMILLION,
     Picture,
     canvas,

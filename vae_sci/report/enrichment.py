@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vae_sci.phenotypes.permutation import SIGNIFICANT
 from vae_sci.report.style import (
     DIVERGING,
     FAINT,
     INK,
     NOT_GIVEN,
-    SIGNIFICANT,
     UNSTABLE,
     Picture,
     canvas,
