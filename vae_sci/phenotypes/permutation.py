@@ -69,7 +69,7 @@ def p_values(
 
 
 def q_values(found: pd.Series) -> pd.Series:
-    """False discovery rates of the p-values that are there, together (Benjamini & Hochberg 1995)."""
+    """False discovery rates of all p-values there are (Benjamini & Hochberg 1995)."""
     from scipy.stats import false_discovery_control
 
     result = pd.Series(np.nan, found.index)
