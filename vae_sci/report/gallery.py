@@ -101,6 +101,6 @@ def _row_label(row: Any, several_plates: bool) -> str:
     if not pd.isna(row.top_treatment):
         text += f"\nmost enriched: {shorten(str(row.top_treatment), 26)}"
         text += f" (log2: {number(row.top_log2_enrichment)})"
-    if several_plates and row.top_plate_share > 0.5:
+    if several_plates and row.top_plate_share > max(0.5, 1.5 / row.n_plates):
         text += f"\n{row.top_plate_share:.0%} from one plate"
     return text

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from vae_sci.report.style import (
     BLUE,
@@ -92,7 +93,12 @@ def _steps(axis: Axes, rows: pd.DataFrame, name: str) -> None:
     for x, value in enumerate(accuracy.tolist()):
         known = np.isfinite(value)
         axis.text(
-            x, value if known else 0, number(value) if known else "–", ha="center", va="bottom"
+            x,
+            value if known else 0,
+            number(value) if known else "–",
+            ha="center",
+            va="bottom",
+            path_effects=[withStroke(linewidth=2.2, foreground="white")],
         )
     chance = rows["chance"].dropna()
     if len(chance):
