@@ -48,7 +48,8 @@ function dotSize(part) {
   const whole = fitted(extent);
   const zoom = (whole[1] - whole[0]) / (part[1] - part[0]);
   const base = Math.sqrt((0.1 * size.width * size.height) / Math.max(xs.length, 1));
-  return Math.min(Math.max(base, 2) * Math.sqrt(Math.max(zoom, 1)), 10, Math.max(5, base * 2));
+  const least = 1.6 + size.width / 1500;
+  return Math.min(Math.max(base, least) * Math.sqrt(Math.max(zoom, 1)), Math.max(6, base * 2), 10);
 }
 
 // Chosen cells are drawn larger where they are few among many.
