@@ -275,7 +275,7 @@ def test_a_link_restores_the_whole_view(open_page: Open, cells: pd.DataFrame):
     for part in ("#chosen-title", "#kept-title"):
         assert other.locator(part).inner_text() == page.locator(part).inner_text()
     assert other.locator("#colour").input_value() == "novelty"
-    assert other.evaluate("view()") == pytest.approx(page.evaluate("view()"), rel=1e-4)
+    assert other.evaluate("view") == pytest.approx(page.evaluate("view"), rel=1e-4)
     expected = in_lasso(page, cells)
     assert chosen(other) == (expected["treatment"] == HOSTILE[0]).sum() > 0
 
@@ -325,14 +325,14 @@ def test_hostile_names_are_text(open_page: Open, cells: pd.DataFrame):
 def test_the_map_is_reached_and_moved_by_keyboard(open_page: Open):
     page = open_page()
     page.locator("#map").focus()
-    before = page.evaluate("view()")
+    before = page.evaluate("view")
     page.keyboard.press("+")
-    page.wait_for_function("before => view()[1] - view()[0] < before[1] - before[0]", arg=before)
-    middle = page.evaluate("view()")
+    page.wait_for_function("before => view[1] - view[0] < before[1] - before[0]", arg=before)
+    middle = page.evaluate("view")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("middle => view()[0] > middle[0]", arg=middle)
+    page.wait_for_function("middle => view[0] > middle[0]", arg=middle)
     page.keyboard.press("0")
-    page.wait_for_function("before => Math.abs(view()[0] - before[0]) < 1e-6", arg=before)
+    page.wait_for_function("before => Math.abs(view[0] - before[0]) < 1e-6", arg=before)
     page.keyboard.press("l")
     assert page.locator("#lasso").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Escape")
@@ -342,6 +342,42 @@ def test_the_map_is_reached_and_moved_by_keyboard(open_page: Open):
     drawn_again(page, lambda: page.keyboard.press("Enter"))
     label = str(first.get_attribute("aria-label")).removeprefix("Keep ").split(": ")[0]
     assert label in page.locator("#kept-title").inner_text()
+
+
+def drawn_at(page: Page, x: float, y: float) -> bool:
+    """Whether a dot is drawn at a place of the window."""
+    clip = {"x": x - 2, "y": y - 2, "width": 4, "height": 4}
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    return bool((np.asarray(picture) < 250).any())
+
+
+def test_dragging_and_the_wheel_move_the_map(open_page: Open, cells: pd.DataFrame):
+    page = open_page()
+    cell_id = lonely(cells)
+    x, y = place_of(page, cell_id)
+    page.mouse.move(640, 20)
+    assert drawn_at(page, x, y)
+    page.mouse.move(x + 40, y + 10)
+    page.mouse.down()
+    page.mouse.move(x + 100, y - 70, steps=4)
+    assert place_of(page, cell_id) == pytest.approx((x + 60, y - 80), abs=0.5)
+    assert drawn_at(page, x + 60, y - 80)  # while it moves
+    page.mouse.up()
+    page.mouse.move(640, 20)
+    page.wait_for_function("plot.style.transform === ''")
+    assert drawn_at(page, x + 60, y - 80)
+    assert not drawn_at(page, x, y)
+    assert page.locator("#kept .gallery").count() == 0  # a drag is no click
+    page.mouse.move(x + 60, y - 80)
+    page.mouse.wheel(0, -300)
+    page.wait_for_function("location.hash.includes('view=') && plot.style.transform === ''")
+    assert place_of(page, cell_id) == pytest.approx((x + 60, y - 80), abs=0.5)
+    page.mouse.move(640, 20)
+    page.locator("#hover").wait_for(state="hidden")
+    assert drawn_at(page, x + 60, y - 80)
+    before = page.evaluate("fitted(extent)")
+    now = page.evaluate("view")
+    assert now[1] - now[0] < 0.8 * (before[1] - before[0])
 
 
 def test_every_control_has_a_name_and_the_count_is_announced(open_page: Open):

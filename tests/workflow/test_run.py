@@ -156,6 +156,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     ("room", "rules"),
     [
         ("FIGURES", {"compare", "draw_quality", "figures", "overlay"}),
+        ("EXPLORER", {"explorer"}),
         ("EMBED", {"embed", "phenotypes", *AFTER_PHENOTYPES}),
         ("INDEX", {"index", "flat_field", "tiles", "overlay", "select", *AFTER_SELECT}),
         ("FLAT_FIELD", {"flat_field", "tiles", "select", *AFTER_SELECT}),

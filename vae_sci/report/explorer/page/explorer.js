@@ -33,7 +33,7 @@ async function keep(row, reveal = false) {
   state.pin = row;
   hideHover();
   await update();
-  if (row != null && reveal) await bringIntoView(row);
+  if (row != null && reveal) bringIntoView(row);
   if (row != null) say(`Kept: ${cellIds[row]}`);
 }
 
@@ -74,42 +74,26 @@ function point(row) {
   mark.style.translate = `${x}px ${y}px`;
 }
 
-function watchMouse() {
-  let down = null;
+function watchHover() {
   let place = null; // of the mouse, until the next picture
-  const at = (event) => {
-    const box = mapBox.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  };
   mapBox.addEventListener("pointermove", (event) => {
     if (event.buttons || event.pointerType === "touch" || !drawing.hidden) {
       hideHover();
       return;
     }
     const first = place === null;
-    place = at(event);
+    const box = mapBox.getBoundingClientRect();
+    place = [event.clientX - box.left, event.clientY - box.top];
     if (!first) return;
     requestAnimationFrame(() => {
-      const [x, y] = place;
+      const row = cellAt(...place);
       place = null;
-      const row = cellAt(x, y);
       mapBox.classList.toggle("hit", row != null);
       if (row == null) hideHover();
       else showHover(row, ...pixelOf(row));
     });
   });
   mapBox.addEventListener("pointerleave", hideHover);
-  mapBox.addEventListener("pointerdown", (event) => { down = at(event); }, true);
-  mapBox.addEventListener("wheel", hideHover, { passive: true, capture: true });
-  addEventListener("pointerup", (event) => {
-    if (!down || !drawing.hidden) return;
-    const [x, y] = at(event);
-    const still = Math.hypot(x - down[0], y - down[1]) < 4;
-    down = null;
-    if (!still || !mapBox.contains(event.target) && !event.target.closest?.(".dragcover")) return;
-    const row = cellAt(x, y);
-    if (row != null) keep(row);
-  }, true);
 }
 
 /* Buttons and keys */
@@ -125,6 +109,8 @@ function watchButtons() {
   const on = (id, act) => document.getElementById(id).addEventListener("click", act);
   on("pan", () => useLasso(false));
   on("lasso", () => useLasso(true));
+  const zoom = (factor) => zoomAt(size.width / 2, size.height / 2, factor);
+  const move = (across, up) => shift(-across * size.width, up * size.height);
   on("in", () => zoom(0.6));
   on("out", () => zoom(1 / 0.6));
   on("fit", () => show(null));
@@ -205,24 +191,6 @@ function watchSize() {
   }).observe(mapBox);
 }
 
-// After a move or a zoom: remember it, and give the dots their size once it has settled.
-function watchPlot() {
-  let waiting;
-  plot.on("plotly_relayout", (change) => {
-    if (!Object.keys(change).some((key) => key.includes("axis"))) return;
-    const here = view();
-    const whole = fitted(extent);
-    state.view = here.every((value, k) => Math.abs(value - whole[k]) < 1e-6 * (whole[1] - whole[0])) ? null : here;
-    point(null);
-    writeAddress();
-    clearTimeout(waiting);
-    waiting = setTimeout(() => {
-      const ratio = dotSize(view()) / drawnSize;
-      if (ratio > 1.25 || ratio < 0.8) drawMap();
-    }, 400);
-  });
-}
-
 function hasWebGL() {
   const canvas = document.createElement("canvas");
   return Boolean(canvas.getContext("webgl") ?? canvas.getContext("experimental-webgl"));
@@ -239,9 +207,18 @@ async function start() {
   const unknown = await readAddress();
   await update();
   if (unknown.length) say(`Not here: ${unknown.join(", ")}`);
-  watchPlot();
   watchSize();
-  watchMouse();
+  watchHover();
+  watchMoves(
+    () => {
+      hideHover();
+      point(null);
+    },
+    (x, y) => {
+      const row = cellAt(x, y);
+      if (row != null) keep(row);
+    },
+  );
   watchButtons();
   watchLasso((path) => {
     state.lasso = path;

@@ -1,4 +1,4 @@
-// The map: plotly.js draws the points; moving, hovering and the lasso are read from the mouse.
+// The map: plotly.js draws the points; what the mouse does is read in move.js.
 "use strict";
 
 const PALE = "#d3d3d3"; // cells that are not chosen
@@ -8,10 +8,11 @@ const TOOLS = 48; // CSS pixels above the cells, where the buttons stand
 
 const plot = document.getElementById("plot");
 const mapBox = document.getElementById("map");
-const drawing = document.getElementById("drawing");
 const extent = extentOf();
 let drawn = { chosen: drawOrder, rest: new Int32Array() };
 let drawnSize = 0;
+let drawnPart = null; // the part of the map that plotly.js has drawn
+let view = null; // the part that is seen: [left, right, bottom, top]
 let size = { width: 0, height: 0 };
 
 function extentOf() {
@@ -38,17 +39,13 @@ function fitted(part) {
   return [x - w, x + w, y - h, y + h];
 }
 
-function view() {
-  const { xaxis, yaxis } = plot.layout;
-  return [...xaxis.range, ...yaxis.range];
-}
-
 // Diameter of a dot, CSS pixels: small where there are many, larger when zoomed in.
 function dotSize(part) {
   const whole = fitted(extent);
   const zoom = (whole[1] - whole[0]) / (part[1] - part[0]);
   const base = Math.sqrt((0.1 * size.width * size.height) / Math.max(xs.length, 1));
-  return Math.min(Math.max(base, 2) * Math.sqrt(Math.max(zoom, 1)), 10, Math.max(5, base * 2));
+  const least = 1.6 + size.width / 1500;
+  return Math.min(Math.max(base, least) * Math.sqrt(Math.max(zoom, 1)), Math.max(6, base * 2), 10);
 }
 
 // Chosen cells are drawn larger where they are few among many.
@@ -173,6 +170,7 @@ async function drawMap() {
   measure();
   const part = fitted(state.view ?? extent);
   drawnSize = dotSize(part);
+  [drawnPart, view] = [part, part];
   const axis = { visible: false, zeroline: false, showgrid: false, autorange: false };
   const layout = {
     ...size,
@@ -180,8 +178,6 @@ async function drawMap() {
     paper_bgcolor: "#ffffff",
     plot_bgcolor: "#ffffff",
     showlegend: false,
-    hovermode: false,
-    dragmode: "pan",
     xaxis: { ...axis, range: part.slice(0, 2) },
     yaxis: { ...axis, range: part.slice(2) },
     shapes: lassoShape(),
@@ -192,54 +188,19 @@ async function drawMap() {
     ...rings(),
   ];
   await Plotly.react(plot, traces, layout, {
-    scrollZoom: true,
-    displayModeBar: false,
-    doubleClick: false,
+    staticPlot: true,
     plotGlPixelRatio: Math.min(devicePixelRatio, 2),
   });
+  plot.style.transform = "";
 }
 
 function measure() {
   size = { width: mapBox.clientWidth, height: mapBox.clientHeight };
 }
 
-// Show a part of the map; null: all of it.
-function show(part) {
-  measure();
-  state.view = part;
-  const [left, right, bottom, top] = fitted(part ?? extent);
-  return Plotly.relayout(plot, {
-    ...size,
-    "xaxis.range": [left, right],
-    "yaxis.range": [bottom, top],
-  });
-}
-
-function zoom(factor) {
-  const [left, right, bottom, top] = view();
-  const [x, y] = [(left + right) / 2, (bottom + top) / 2];
-  const [w, h] = [((right - left) / 2) * factor, ((top - bottom) / 2) * factor];
-  return show([x - w, x + w, y - h, y + h]);
-}
-
-function move(across, up) {
-  const [left, right, bottom, top] = view();
-  const [dx, dy] = [across * (right - left), up * (top - bottom)];
-  return show([left + dx, right + dx, bottom + dy, top + dy]);
-}
-
-// Move the map to a cell that lies outside of what is shown.
-function bringIntoView(row) {
-  const [left, right, bottom, top] = view();
-  const [x, y] = [xs[row], ys[row]];
-  if (x > left && x < right && y > bottom && y < top) return null;
-  const [w, h] = [(right - left) / 2, (top - bottom) / 2];
-  return show([x - w, x + w, y - h, y + h]);
-}
-
 // From CSS pixels in the map to its coordinates, and back.
 function placeAt(px, py) {
-  const [left, right, bottom, top] = view();
+  const [left, right, bottom, top] = view;
   return [
     left + (px / size.width) * (right - left),
     top - (py / size.height) * (top - bottom),
@@ -247,7 +208,7 @@ function placeAt(px, py) {
 }
 
 function pixelOf(row) {
-  const [left, right, bottom, top] = view();
+  const [left, right, bottom, top] = view;
   return [
     ((xs[row] - left) / (right - left)) * size.width,
     ((top - ys[row]) / (top - bottom)) * size.height,
@@ -257,7 +218,7 @@ function pixelOf(row) {
 // The chosen cell nearest to a pixel of the map, or null.
 function cellAt(px, py) {
   const [x, y] = placeAt(px, py);
-  const unit = (view()[1] - view()[0]) / size.width;
+  const unit = (view[1] - view[0]) / size.width;
   let best = null;
   let least = (NEAR * unit) ** 2;
   for (const row of drawn.chosen) {
@@ -265,46 +226,4 @@ function cellAt(px, py) {
     if (distance < least) [best, least] = [row, distance];
   }
   return best;
-}
-
-// Let the user draw a closed line; `done` gets it as [x, y, x, y, …].
-function watchLasso(done) {
-  let path = null; // CSS pixels
-  const at = (event) => {
-    const box = drawing.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  };
-  drawing.addEventListener("pointerdown", (event) => {
-    drawing.setPointerCapture(event.pointerId);
-    drawing.width = size.width;
-    drawing.height = size.height;
-    path = [at(event)];
-  });
-  drawing.addEventListener("pointermove", (event) => {
-    if (!path) return;
-    const [x, y] = at(event);
-    const [lastX, lastY] = path.at(-1);
-    if (Math.hypot(x - lastX, y - lastY) < 5) return;
-    path.push([x, y]);
-    const brush = drawing.getContext("2d");
-    brush.clearRect(0, 0, drawing.width, drawing.height);
-    brush.beginPath();
-    path.forEach((point) => brush.lineTo(...point));
-    brush.fillStyle = "rgba(0, 114, 178, 0.12)";
-    brush.strokeStyle = "#222222";
-    brush.lineWidth = 1.5;
-    brush.fill();
-    brush.stroke();
-  });
-  const end = (event) => {
-    if (!path) return;
-    drawing.getContext("2d").clearRect(0, 0, drawing.width, drawing.height);
-    const points = path;
-    path = null;
-    if (event.type !== "pointerup" || points.length < 3) return;
-    // Rounded as it stands in the address: a link then holds the same cells.
-    done(points.flatMap((p) => placeAt(...p)).map((value) => Number(value.toPrecision(5))));
-  };
-  drawing.addEventListener("pointerup", end);
-  drawing.addEventListener("pointercancel", end);
 }
