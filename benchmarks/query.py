@@ -6,8 +6,9 @@ Makes the table of the cells of a run as the pipeline writes it (N rows sorted b
 of z) and asks it, in Python and through the command line: a grouped query, lookups by cell_id, a
 well by plate and name (which reads what holds it) and by the beginning of cell_id (which reads that
 column whole), and with --neighbors the 20 nearest cells. Python calls are timed with the file in
-the page cache, the median of `REPEATS`; `neighbors_first` is the first call, which reads z. The
-command line's time is that of its whole process.
+the page cache, the median of `REPEATS`, and so is their processor time over all threads (`cpu_…`),
+which depends less on what else the machine does; `neighbors_first` is the first call, which reads
+z. The command line's time is that of its whole process.
 
 The table is deleted at the end, unless --folder names a place to keep it.
 """
@@ -96,6 +97,16 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def timed_often(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of a call, and of all processors, medians of `REPEATS`."""
+    wall, processors = [], []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        wall.append(timed(call))
+        processors.append(time.process_time() - start)
+    return statistics.median(wall), statistics.median(processors)
+
+
 def measure(folder: Path, rows: int, neighbours: bool) -> dict[str, Any]:
     """Seconds by question: Python, warm, and the command line's whole process."""
     run = open_results(folder)
@@ -113,13 +124,12 @@ def measure(folder: Path, rows: int, neighbours: bool) -> dict[str, Any]:
     }
     seconds: dict[str, Any] = {}
     for name, sql in questions.items():
-        times = [timed(lambda sql=sql: run.query(sql)) for _ in range(REPEATS)]
-        seconds[name] = statistics.median(times)
+        seconds[name], seconds[f"cpu_{name}"] = timed_often(lambda sql=sql: run.query(sql))
         seconds[f"cli_{name}"] = command("query", sql, "--results", str(folder))
     if neighbours:
         seconds["neighbors_first"] = timed(lambda: run.neighbors(cell_id))
-        times = [timed(lambda: run.neighbors(cell_id)) for _ in range(REPEATS)]
-        seconds["neighbors"] = statistics.median(times)
+        found = timed_often(lambda: run.neighbors(cell_id))
+        seconds["neighbors"], seconds["cpu_neighbors"] = found
         seconds["cli_neighbors"] = command("neighbors", cell_id, "--results", str(folder))
     for name, value in seconds.items():
         print(f"{name:24} {value:8.3f} s")

@@ -630,3 +630,16 @@ def test_the_terminal_shows_a_small_result_whole(
     assert out.splitlines()[-1] == "1 row"
     query.answer(results, "FROM cells WHERE false")
     assert capsys.readouterr().out.count("0 of 0 rows") == 1
+
+
+def test_the_benchmark_s_table_is_such_as_the_pipeline_writes(tmp_path: Path) -> None:
+    import query as benchmark
+
+    rows = contracts.ROW_GROUP + 100
+    cells = contracts.CELLS.read(benchmark.make(tmp_path, rows, dimensions=2))
+    assert len(cells) == rows
+    assert cells["cell_id"].is_monotonic_increasing
+    assert list(cells.filter(like="z_")) == ["z_000", "z_001"]
+    (where,) = {"/".join(cell_id.split("/")[:2]) for cell_id in cells["cell_id"][4000:6000]}
+    sql = f"SELECT * FROM cells WHERE plate || '/' || well = '{where}'"
+    assert query.run_query(tmp_path, sql).num_rows == benchmark.CELLS_PER_WELL

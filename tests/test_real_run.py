@@ -93,6 +93,8 @@ def test_a_tile_that_does_not_fit_is_told(run: Results) -> None:
         assert str(wrong.shape) in caught.value.found
     with pytest.raises(InputError, match="4095"):
         run.neighbors_of_tile(tile * 16, "tiny1")
+    with pytest.raises(InputError, match="in steps of 16"):
+        run.neighbors_of_tile(tile // 16 * 16, "tiny1")
     with pytest.raises(InputError, match="integer"):
         run.neighbors_of_tile(tile / 4095, "tiny1")
 

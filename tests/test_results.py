@@ -162,6 +162,22 @@ def test_neighbours_are_the_nearest_in_z_nearest_first(results: Results) -> None
         results.neighbors("p1/Z99/1/0001")
 
 
+def test_neighbours_are_whole_rows_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contracts, "ROW_GROUP", 16)  # the rows found then lie in many groups
+    write_tables(tmp_path)
+    results = open_results(tmp_path)
+    cells = results.cells.set_index("cell_id", drop=False)
+    cells["z_000"] = cells["z_000"].astype("float32").astype("float64")  # as z is searched
+    for cell_id in (CELL_IDS[0], CELL_IDS[70]):
+        found = results.neighbors(cell_id, k=50, itself=True)
+        assert found["cell_id"].iloc[0] == cell_id
+        assert found["distance"].iloc[0] == 0
+        expected = cells.loc[found["cell_id"]].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found.drop(columns="distance"), expected)
+
+
 def test_neighbours_and_queries_can_be_drawn(folder: Path, tmp_path: Path) -> None:
     from PIL import Image
     from typer.testing import CliRunner

@@ -125,7 +125,8 @@ class Results:
 
         Parameters
         ----------
-        tile : (C, H, W), raw grey levels, as the tiles of these results.
+        tile : (C, H, W), raw grey levels, as the tiles of these results. No mask comes with it: a
+            model that was trained with other cells masked should be given a tile of one cell.
         plate : whose controls it is measured by, as the plate's own cells are: the plate that it
             was imaged on, or one stained and imaged with it. May be left out where there is one.
 

@@ -105,7 +105,9 @@ def encode_tiles(folder: Path, tiles: np.ndarray) -> np.ndarray:
             action="cut the tile to that size around its nucleus, at the same magnification, with "
             "its channels in that order",
         )
-    return model.inference(model.grey_levels.to_steps(tiles)).z.mean.double().numpy()
+    levels = model.grey_levels.to_steps(tiles)
+    need_step(model.grey_levels, tiles)
+    return model.inference(levels).z.mean.double().numpy()
 
 
 def check_fit(card: dict[str, Any], store: Path) -> None:
