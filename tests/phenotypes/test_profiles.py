@@ -29,6 +29,7 @@ def cells() -> pd.DataFrame:
             "moa": ["M"] * 4 + [None] * 2,
             "operator": ["x", "y", "y", "y", "x", "x"],
             "focus": [1.0, 1.0, 2.0, 3.0, 1.0, 1.0],
+            "saturated": 0.0,
             "z_000": [8.0, 0.0, 1.0, 2.0, -1.0, 1.0],
         }
     )
@@ -41,7 +42,7 @@ def test_wells_carry_what_the_platemap_says_and_nothing_of_single_cells(
     assert wells["z_000"].tolist() == [8, 1, 0]
     assert wells["n_cells"].tolist() == [1, 3, 2]
     assert wells["moa"].fillna("").tolist() == ["M", "M", ""]
-    assert "focus" not in wells
+    assert not {"focus", "saturated"} & set(wells)
 
 
 def test_treatments_are_means_of_wells_in_which_few_cells_count_less(cells: pd.DataFrame) -> None:

@@ -16,7 +16,7 @@ from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import REPLICATES, SCORES, TILES
 from vae_sci.errors import InputError
 from vae_sci.phenotypes.make import make_phenotypes
-from vae_sci.phenotypes.score_tables import draw_cells, make_scores, score_tables
+from vae_sci.phenotypes.score_tables import Score, draw_cells, make_scores, score_tables
 from vae_sci.tiles.store import write_store
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scores.py"
@@ -129,6 +129,28 @@ def test_a_label_that_no_cell_has_leaves_all_of_it_empty() -> None:
     found = scored(cells.assign(moa=pd.NA), z)
     assert found.loc[["knn", "linear", "nsc", "map", "nscb"], "value"].isna().all()
     assert found.loc["replicate_map", "value"] > 0.9
+
+
+def test_a_screen_of_controls_alone_is_scored_as_empty() -> None:
+    cells, z = screen_of(MOA)
+    scores, replicates = score_tables({"z": z}, cells.assign(control=True), ("moa",), 0)
+    assert len(scores) == 9
+    assert scores["value"].isna().all()
+    assert scores["remark"].notna().all()
+    assert replicates.empty
+
+
+def test_differences_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    compounds = np.repeat(np.arange(20), 3).astype(str)
+    values = np.repeat(rng.normal(size=20), 3)
+    one = Score.mean("one", values, compounds, "")
+    less = Score.mean("less", values - 0.1 + 0.001 * rng.normal(size=60), compounds, "")
+    low, high = one.interval(0)
+    assert high - low > 0.5
+    low, high = one.interval(0, less)
+    assert low == pytest.approx(0.1, abs=0.002)
+    assert high == pytest.approx(0.1, abs=0.002)
 
 
 def test_a_label_that_is_no_column_is_refused() -> None:

@@ -36,7 +36,7 @@ def write_profiles(cells: pd.DataFrame, folder: Path) -> None:
 def well_profiles(cells: pd.DataFrame) -> pd.DataFrame:
     """The table `PROFILES` from table `CELLS`: mean normalised z per well.
 
-    Further columns of the cells that are one value in every well (the platemap's) are carried.
+    Further texts of the cells that are one value in every well (the platemap's) are carried.
     """
     wells = cells.groupby(["plate", "well"], sort=True)
     about = wells[["batch", *TREATMENT, "control"]].first()
@@ -50,8 +50,8 @@ def well_profiles(cells: pd.DataFrame) -> pd.DataFrame:
 def treatment_profiles(wells: pd.DataFrame) -> pd.DataFrame:
     """Means of table `PROFILES` over wells (`mean_of_wells`), a row per treatment, concentration.
 
-    Columns: treatment, concentration, control, n_cells, n_wells, n_plates, z, and further columns
-    of the wells that are one value in every treatment.
+    Columns: treatment, concentration, control, n_cells, n_wells, n_plates, z, and further texts of
+    the wells that are one value in every treatment.
     """
     groups = wells.groupby(TREATMENT, dropna=False, sort=True)
     about = groups[["control"]].first().join(groups[["n_cells"]].sum())
@@ -92,11 +92,16 @@ def pycytominer_names(profiles: pd.DataFrame) -> pd.DataFrame:
 def _carried(
     profiles: pd.DataFrame, rows: pd.DataFrame, keys: list[str], names: list[str]
 ) -> pd.DataFrame:
-    """`profiles` (one row per `keys`) with those of `names` that do not vary within its rows."""
+    """`profiles` (one row per `keys`) with those of `names` that do not vary within its rows.
+
+    Texts alone, as the platemap's are: numbers (saturated: 0) may be alike by chance.
+    """
     number = rows.groupby(keys, dropna=False, sort=True).ngroup()
     first = rows.loc[~number.duplicated(), names].set_axis(number[~number.duplicated()], axis=0)
     first = first.sort_index()
     for name in names:
+        if pd.api.types.is_numeric_dtype(rows[name]):
+            continue
         codes = pd.Series(pd.factorize(rows[name])[0], index=rows.index)
         if (codes == codes.groupby(number).transform("first")).all():
             profiles[name] = first[name].to_numpy()

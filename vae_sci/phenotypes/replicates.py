@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_sci.phenotypes.scores import Labels, ranked_precision, similarities
+from vae_sci.phenotypes.scores import Labels, similarities
 
 Array = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ DRAWS = 1_999
 """Exchanges of wells, and groups of wells of different treatments, that are drawn."""
 
 _AT_A_TIME = 20_000_000
-"""Entries of ranked lists in memory at a time."""
+"""Places in ranked lists in memory at a time."""
 
 
 def replicate_correlations(profiles: Array, treatments: Labels) -> dict[str, float]:
@@ -75,19 +75,24 @@ def activity(
     """
     similarity = similarities(profiles)
     np.fill_diagonal(similarity, -np.inf)
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(1, len(order) + 1)[None], axis=1)
     rng = np.random.default_rng(seed)
     dealt = np.tile(treated, (1 + DRAWS, 1))
     for plate in np.unique(plates):
         here = np.flatnonzero(plates == plate)
         dealt[1:, here] = rng.permuted(dealt[1:, here], axis=1)
-    block = max(1, _AT_A_TIME // order.size)
-    found = np.concatenate(
-        [
-            np.nanmean(np.where(part, ranked_precision(part[:, order]), np.nan), axis=1)
-            for part in np.array_split(dealt, range(block, len(dealt), block))
-        ]
-    )
+    n = int(treated.sum())
+    wells = np.nonzero(dealt)[1].reshape(len(dealt), n)
+    parts = []
+    block = max(1, _AT_A_TIME // n**2)
+    for part in np.array_split(wells, range(block, len(wells), block)):
+        # The places of the others in each well's list; itself comes last. Down to the k-th of them
+        # found, k are right.
+        places = np.sort(place[part[:, :, None], part[:, None, :]], axis=2)[:, :, :-1]
+        parts.append((np.arange(1, n) / places).mean(axis=(1, 2)))
+    found = np.concatenate(parts)
     # Equal arrangements differ by rounding alone.
     as_high = found[1:] >= found[0] * (1 - 1e-9)
     return float(found[0]), float(found[1:].mean()), float((1 + as_high.sum()) / (1 + DRAWS))

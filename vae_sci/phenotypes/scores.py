@@ -22,6 +22,9 @@ RECOVERY_CELLS = 5_000
 PERMUTATIONS = 999
 """Times that labels are dealt out anew: the smallest p-value is 1 / (1 + PERMUTATIONS)."""
 
+_RANKED = 1_000_000_000
+"""Entries of ranked lists that are looked through for one null."""
+
 WIDE = 100
 """Features from which on probes are fitted without the Hessian, of side features × classes."""
 
@@ -172,7 +175,9 @@ class Retrieval:
         """Mean of `score` (a method above) when labels are dealt out anew to compounds, (n,).
 
         A compound's doses and batches keep one label. Each label keeps its number of compounds.
+        Of more than 1,000 profiles fewer than n are drawn, at least 99.
         """
+        n = min(n, max(99, _RANKED // max(1, len(labels)) ** 2))
         rng = np.random.default_rng(seed)
         _, codes = np.unique(labels, return_inverse=True)
         units, unit_of = np.unique(np.stack([self.compounds, labels]), axis=1, return_inverse=True)
