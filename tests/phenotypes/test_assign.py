@@ -23,13 +23,17 @@ def run(screen: Any, plates: int, settings: PhenotypesSettings) -> Path:
     return screen.results / "phenotypes" / "vae"
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_new_plate_joins_the_clusters_and_the_run_stays_as_it_was(screen: Any) -> None:
     screen.add("P1").add("P2", offset=3.0).add("P9", offset=-5.0)
     settings = PhenotypesSettings(resolutions=(0.3,), normalization="whiten")
     folder = run(screen, 2, settings)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = files(folder)
     assign_plate(screen.rows[2], screen.results, "vae")
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert files(folder) | before == files(folder)
     found = ASSIGNED.read(folder / "assigned" / "P9.parquet")
     cells = CELLS.read(folder / "cells.parquet")
     assert found["cell_id"].tolist() == sorted(EMBEDDINGS.read(screen.embedding("P9"))["cell_id"])
