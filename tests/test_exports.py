@@ -168,10 +168,8 @@ import json, sys
 import pandas as pd, pycytominer
 wells = pd.read_parquet(sys.argv[1])
 features = [name for name in wells if name.startswith("z_")]
-about = {name: "Metadata_" + name for name in wells if name not in features}
-wells = wells.rename(columns=about)
 normal = pycytominer.normalize(
-    wells, features=features, meta_features=list(about.values()),
+    wells, features=features, meta_features="infer",
     samples="Metadata_control == True", method="mad_robustize")
 kept = pycytominer.feature_select(
     normal, features=features, operation=["variance_threshold", "drop_na_columns"])
@@ -187,15 +185,16 @@ wells = pd.read_parquet(sys.argv[1])
 features = [name for name in wells if name.startswith("z_")]
 meta = wells.drop(columns=features).reset_index(drop=True)
 found = copairs_map.average_precision(
-    meta, wells[features].to_numpy(), pos_sameby=["treatment"], pos_diffby=["well"],
-    neg_sameby=["plate"], neg_diffby=["treatment"])
-print(json.dumps(found.groupby("treatment")["average_precision"].mean().to_dict()))
+    meta, wells[features].to_numpy(), pos_sameby=["Metadata_treatment"],
+    pos_diffby=["Metadata_Well"], neg_sameby=["Metadata_Plate"],
+    neg_diffby=["Metadata_treatment"])
+print(json.dumps(found.groupby("Metadata_treatment")["average_precision"].mean().to_dict()))
 """
 
 
 def test_pycytominer_normalises_the_wells(tiny_results: Path, ask: Callable[..., Any]) -> None:
     wells = open_results(tiny_results).profiles
-    shape, medians, kept = ask(PYCYTOMINER, tiny_results / "phenotypes/vae/profiles.parquet")
+    shape, medians, kept = ask(PYCYTOMINER, tiny_results / "phenotypes/vae/pycytominer/wells.parquet")
     assert shape == list(wells.shape)
     assert medians < 1e-6
     assert kept
@@ -203,6 +202,6 @@ def test_pycytominer_normalises_the_wells(tiny_results: Path, ask: Callable[...,
 
 def test_copairs_ranks_the_wells(tiny_results: Path, ask: Callable[..., Any]) -> None:
     wells = open_results(tiny_results).profiles
-    scores = ask(COPAIRS, tiny_results / "phenotypes/vae/profiles.parquet")
+    scores = ask(COPAIRS, tiny_results / "phenotypes/vae/pycytominer/wells.parquet")
     assert set(scores) == set(wells["treatment"])
     assert all(0 < score <= 1 for score in scores.values())
