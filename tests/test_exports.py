@@ -23,6 +23,7 @@ from vae_sci.query import answer
 from vae_sci.results import open_results
 
 pytestmark = pytest.mark.slow
+WELLS = "phenotypes/vae/pycytominer/wells.parquet"
 PEERS = Path(__file__).with_name("peers.txt")
 
 
@@ -194,7 +195,7 @@ print(json.dumps(found.groupby("Metadata_treatment")["average_precision"].mean()
 
 def test_pycytominer_normalises_the_wells(tiny_results: Path, ask: Callable[..., Any]) -> None:
     wells = open_results(tiny_results).profiles
-    shape, medians, kept = ask(PYCYTOMINER, tiny_results / "phenotypes/vae/pycytominer/wells.parquet")
+    shape, medians, kept = ask(PYCYTOMINER, tiny_results / WELLS)
     assert shape == list(wells.shape)
     assert medians < 1e-6
     assert kept
@@ -202,6 +203,6 @@ def test_pycytominer_normalises_the_wells(tiny_results: Path, ask: Callable[...,
 
 def test_copairs_ranks_the_wells(tiny_results: Path, ask: Callable[..., Any]) -> None:
     wells = open_results(tiny_results).profiles
-    scores = ask(COPAIRS, tiny_results / "phenotypes/vae/pycytominer/wells.parquet")
+    scores = ask(COPAIRS, tiny_results / WELLS)
     assert set(scores) == set(wells["treatment"])
     assert all(0 < score <= 1 for score in scores.values())
