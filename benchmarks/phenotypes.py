@@ -10,8 +10,8 @@ draws three times as many cells from one cloud. Written as the rooms before leav
 `make_phenotypes` with default settings (`--fitted`: other `phenotypes: fitted_cells`).
 
 Told are, for each function that `make_phenotypes` calls, seconds and the peak of memory of the
-whole process (resident, MiB; Linux), then the clusters' and Bayes' ARI with the clouds. With `--whole`
-clusters are then fitted to all cells too, and told is how far the two agree.
+whole process (resident, MiB; Linux), then the clusters' and Bayes' ARI with the clouds. With
+`--whole` clusters are then fitted to all cells too, and told is how far the two agree.
 """
 
 from __future__ import annotations
