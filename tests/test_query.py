@@ -615,7 +615,7 @@ def test_the_terminal_shows_what_fits_and_says_so(
     assert lines[2].startswith("p2/B07/1/0119")
     text = " ".join(lines[-2:])
     assert "50 of 120 rows" in text
-    assert "of 31 columns" in text
+    assert "of 33 columns" in text
     assert "--output" in text
 
 

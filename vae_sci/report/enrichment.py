@@ -79,9 +79,10 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame, clusters: pd.DataF
     axis.tick_params(length=0, pad=2, labelsize=6 if cell < 0.17 else 6.5)
     axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
     unstable = set(clusters.loc[~clusters["stable"], "cluster"])
-    for label, column in zip(axis.get_xticklabels(), columns, strict=True):
+    for tick, column in zip(axis.xaxis.get_major_ticks(), columns, strict=True):
         if column in unstable:
-            label.set(**UNSTABLE)
+            tick.label1.set(**UNSTABLE)
+            tick.label2.set(**UNSTABLE)
     axis.tick_params(axis="x", labeltop=True)
     axis.set_xlabel("cluster")
     axis.set_yticks(np.arange(len(rows)) + 0.5, [_label(row) for row in rows.itertuples()])
