@@ -148,7 +148,7 @@ class Results:
         from vae_sci.phenotypes.profiles import latent_columns
 
         folder = self.path / CELLS.path.format(model=self.model)
-        columns = ["cell_id", "plate", "well", "batch", "control"]
+        columns = ["cell_id", "plate", "well", "batch", "treatment", "control"]
         cells = pd.read_parquet(folder, columns=columns).set_index("cell_id")
         plates = sorted(cells["plate"].unique())
         if plate not in plates and (plate is not None or len(plates) > 1):
