@@ -69,6 +69,8 @@ def make_screen(results: Path, n_cells: int, side: int = 64, dimensions: int = 3
             "distortion": rng.lognormal(9, 0.1, n_cells),
             "novelty": rng.random(n_cells) * 100,
             "normalized_by": "plate",
+            "confidence": rng.random(n_cells),
+            "fitted": True,
         }
     )
     label = cells.groupby(["plate", "well", "site"]).cumcount() + 1

@@ -65,6 +65,7 @@ def cells(first: int, rows: int, dimensions: int) -> pd.DataFrame:
         "control": on_plate < 6,
         "split": "train",
         "cluster": draw.integers(0, 20, rows).astype(str).astype(object),
+        "fitted": True,
         "normalized_by": "plate",
     }
     plain = [c.name for c in CELLS.columns if c.type == "float64" and not c.family]

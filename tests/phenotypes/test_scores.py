@@ -234,9 +234,11 @@ def test_recovery_before_and_after_and_its_chance() -> None:
     raw[plates == "p"] += 5
     raw[plates == "q"] -= 5
     after = rng.normal(size=(200, 4))
-    score = recovery({"raw": raw, "normalized": after}, plates, wells, seed=0)
+    score = recovery(
+        {"raw": raw, "normalized": after}, plates, wells, np.full(len(wells), True), seed=0
+    )
     assert (score["n_cells"], score["n_labels"], score["chance"]) == (180, 3, 1 / 3)
     assert score["raw"] > 0.8
     assert score["normalized"] == pytest.approx(1 / 3, abs=0.12)
-    alone = recovery({"raw": raw}, np.full(200, "p"), wells, seed=0)
+    alone = recovery({"raw": raw}, np.full(200, "p"), wells, np.full(200, True), seed=0)
     assert (alone["raw"], alone["chance"]) == (None, None)

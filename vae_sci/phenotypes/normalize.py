@@ -151,8 +151,7 @@ def normalization_table(steps: dict[str, Array], cells: pd.DataFrame, seed: int)
     }
     rows = []
     for target, (labels, chosen) in targets.items():
-        features = {step: z[chosen] for step, z in steps.items()}
-        found = recovery(features, labels[chosen], wells[chosen], seed)
+        found = recovery(steps, labels, wells, chosen, seed)
         about = {"chance": found["chance"], "n_cells": found["n_cells"]}
         about["n_labels"] = found["n_labels"]
         rows += [{"step": s, "target": target, "accuracy": found[s], **about} for s in steps]

@@ -220,14 +220,19 @@ def bootstrap_interval(
 
 
 def recovery(
-    features: dict[str, Array], labels: Labels, groups: Labels, seed: int
+    features: dict[str, Array],
+    labels: Labels,
+    groups: Labels,
+    among: NDArray[np.bool_],
+    seed: int,
 ) -> dict[str, float | int | None]:
     """k-NN balanced accuracy of `labels` from each of `features` (N, d), groups (wells) held out.
 
-    On at most `RECOVERY_CELLS` rows, drawn by `seed`; labels found in one group alone are left
-    out. With fewer than two labels the figures are None.
+    On at most `RECOVERY_CELLS` rows of those `among` (N,) which it asks, drawn by `seed`; labels
+    found in one group alone are left out. With fewer than two labels the figures are None.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(labels))[:RECOVERY_CELLS])
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(among))[:RECOVERY_CELLS]
+    rows = np.sort(drawn)
     pairs = np.unique(np.stack([labels[rows], groups[rows]]), axis=1)
     names, n_groups = np.unique(pairs[0], return_counts=True)
     names = names[n_groups >= 2]

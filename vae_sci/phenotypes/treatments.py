@@ -55,8 +55,8 @@ def treatment_table(
     """
     names = latent_columns(cells)
     z = cells[names].to_numpy()
-    control = cells["control"].to_numpy(dtype=bool)
-    plates = cells["plate"].to_numpy(dtype=str)
+    controls = np.flatnonzero(cells["control"])
+    plates_of_controls = cells["plate"].iloc[controls]
     groups = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
     number = wells.groupby(TREATMENT, dropna=False).ngroup().rename("number")
     of_cells = cells[["plate", "well"]].merge(wells[["plate", "well"]].join(number), how="left")
@@ -64,7 +64,7 @@ def treatment_table(
     for code, own_wells in wells.groupby(number):
         members = np.flatnonzero(of_cells["number"] == code)
         treatment, concentration = own_wells.iloc[0][TREATMENT]
-        is_control = bool(control[members[0]])
+        is_control = bool(own_wells["control"].iloc[0])
         row = {
             "treatment": treatment,
             "concentration": concentration,
@@ -75,8 +75,8 @@ def treatment_table(
             "distance": float(np.linalg.norm(own_wells[names].mean())),
             "top_cluster": cells["cluster"].iloc[members].mode().iloc[0],
         }
-        own = np.flatnonzero(control & np.isin(plates, own_wells["plate"].to_numpy(dtype=str)))
-        against = own if enough_controls(cells.iloc[own], settings) else np.flatnonzero(control)
+        own = controls[plates_of_controls.isin(own_wells["plate"])]
+        against = own if enough_controls(cells.iloc[own], settings) else controls
         beside = wells[wells["control"] & wells["plate"].isin(own_wells["plate"])]
         row |= _beside_controls(own_wells, beside, names)
         if not is_control:
