@@ -17,7 +17,7 @@ STABLE = 0.75
 
 
 ROUNDS = 5
-"""Rounds of Leiden: more raise modularity by at most 0.0003, and take several times as long."""
+"""Rounds of Leiden: more raise modularity by at most 0.0003, and can take four times as long."""
 
 
 def network(graph: Any) -> Any:
