@@ -605,8 +605,8 @@ DOSES = Contract(
     key=("treatment",),
 )
 
-SIMILAR = Contract(
-    "phenotypes/{model}/similar.csv",
+SIMILARITY = Contract(
+    "phenotypes/{model}/similarity.csv",
     "per treatment and concentration the five others that moved z in the most similar direction",
     (
         *_TREATED[:2],
@@ -980,7 +980,7 @@ CONTRACTS = (
     TREATMENTS,
     WELLS,
     DOSES,
-    SIMILAR,
+    SIMILARITY,
     NORMALIZATION,
     PROFILES,
     PYCYTOMINER_WELLS,

@@ -32,7 +32,7 @@ VIEWS = {
     "treatments": contracts.TREATMENTS,
     "wells": contracts.WELLS,
     "doses": contracts.DOSES,
-    "similar": contracts.SIMILAR,
+    "similarity": contracts.SIMILARITY,
     "normalization": contracts.NORMALIZATION,
     "scores": contracts.SCORES,
     "replicates": contracts.REPLICATES,

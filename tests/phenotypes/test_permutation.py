@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.contracts import DOSES, EMBEDDINGS, SIMILAR, TREATMENTS
+from vae_sci.contracts import DOSES, EMBEDDINGS, SIMILARITY, TREATMENTS
 from vae_sci.phenotypes.make import make_phenotypes
 from vae_sci.phenotypes.permutation import (
     arrangements,
@@ -151,7 +151,7 @@ def test_doses_are_ordered_and_alike_treatments_find_each_other(screen: Any):
     assert doses.loc["once", "untested"] == "one concentration"
     assert np.isnan(doses.loc["once", "trend"])
     assert "DMSO" not in doses.index
-    similar = SIMILAR.read(folder / "similar.csv")
+    similar = SIMILARITY.read(folder / "similarity.csv")
     nearest = similar[(similar["treatment"] == "drug") & (similar["concentration"] == 10)].iloc[0]
     assert nearest["rank"] == 1
     assert (nearest["other_treatment"], nearest["other_concentration"]) in {

@@ -16,7 +16,7 @@ import anndata
 import pytest
 
 from vae_sci import open_results
-from vae_sci.contracts import CONTRACTS, DROPPED, TILES, Contract
+from vae_sci.contracts import ASSIGNED, CONTRACTS, DROPPED, TILES, Contract
 from vae_sci.files import exclusive
 from vae_sci.tiles.store import open_store
 
@@ -80,7 +80,12 @@ def test_a_further_model_is_trained_and_compared_and_leaves_the_first_alone(tiny
     assert {"diagnose", "compare"} <= rules_in(done)
 
 
-@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.path)
+@pytest.mark.parametrize(
+    # A plate is assigned on demand, by `vae-sci assign`.
+    "contract",
+    [contract for contract in CONTRACTS if contract is not ASSIGNED],
+    ids=lambda c: c.path,
+)
 def test_every_table_keeps_its_contract(tiny_results: Path, contract: Contract):
     for plate in PLATES if "{plate}" in contract.path else ("",):
         table = contract.read(tiny_results / contract.path.format(plate=plate, model="vae"))
@@ -97,6 +102,7 @@ def test_everything_the_data_dictionary_lists_is_there(tiny_results: Path):
             continue  # a column of a table, not a file
         folder = names[0].rpartition("/")[0]
         paths += [name if "/" in name else f"{folder}/{name}" for name in names]
+    paths.remove(ASSIGNED.path)
     assert len(paths) > 15
     missing = [
         path

@@ -22,7 +22,7 @@ from vae_sci.contracts import (
     ENRICHMENT,
     NORMALIZATION,
     RESOLUTIONS,
-    SIMILAR,
+    SIMILARITY,
     TILES,
     TREATMENTS,
     WELLS,
@@ -40,7 +40,7 @@ from vae_sci.phenotypes.normalize import harmonize, normalization_table, normali
 from vae_sci.phenotypes.place import fitted_rows, place
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, write_profiles
 from vae_sci.phenotypes.stability import BOOTSTRAPS, Clusters, find_clusters
-from vae_sci.phenotypes.treatments import dose_table, similar_table, treatment_table
+from vae_sci.phenotypes.treatments import dose_table, similarity_table, treatment_table
 
 log = logging.getLogger("vae_sci")
 
@@ -120,7 +120,7 @@ def make_phenotypes(
     TREATMENTS.write(treatments, folder / "treatments.csv")
     WELLS.write(well_table(wells), folder / "wells.csv")
     DOSES.write(dose_table(wells, treatments, seed), folder / "doses.csv")
-    SIMILAR.write(similar_table(wells), folder / "similar.csv")
+    SIMILARITY.write(similarity_table(wells), folder / "similarity.csv")
     NORMALIZATION.write(normalization_table(after, cells, seed), folder / "normalization.csv")
     write_profiles(cells, folder)
     ENRICHMENT.write(enrichment, folder / "enrichment.csv")

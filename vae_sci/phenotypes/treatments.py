@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from vae_sci.config import PhenotypesSettings
-from vae_sci.contracts import DOSES, SIMILAR, TREATMENTS
+from vae_sci.contracts import DOSES, SIMILARITY, TREATMENTS
 from vae_sci.phenotypes.normalize import enough_controls
 from vae_sci.phenotypes.permutation import (
     SIGNIFICANT,
@@ -135,8 +135,8 @@ def dose_table(wells: pd.DataFrame, treatments: pd.DataFrame, seed: int) -> pd.D
     return table.assign(q_value=q_values(table["p_value"]))
 
 
-def similar_table(wells: pd.DataFrame) -> pd.DataFrame:
-    """The table `SIMILAR`: per treatment and concentration the others that moved z alike."""
+def similarity_table(wells: pd.DataFrame) -> pd.DataFrame:
+    """The table `SIMILARITY`: per treatment and concentration the others that moved z alike."""
     names = latent_columns(wells)
     means = wells[~wells["control"]].groupby(TREATMENT, dropna=False)[names].mean()
     z = means.to_numpy(dtype=np.float64)
@@ -152,7 +152,7 @@ def similar_table(wells: pd.DataFrame) -> pd.DataFrame:
     table["rank"] = np.tile(np.arange(1, n + 1), len(z))
     table["cosine"] = cosine[source, place]
     table["distance"] = np.linalg.norm(z[source] - z[place], axis=1)
-    return table[[column.name for column in SIMILAR.columns]]
+    return table[[column.name for column in SIMILARITY.columns]]
 
 
 def _beside_controls(

@@ -74,7 +74,7 @@ TABLES = (
     "enrichment.csv",
     "wells.csv",
     "doses.csv",
-    "similar.csv",
+    "similarity.csv",
     "normalization.csv",
     "resolutions.csv",
     "profiles.parquet",

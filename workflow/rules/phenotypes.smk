@@ -43,11 +43,11 @@ rule phenotypes:
             category="Tables",
             labels={"table": "doses"},
         ),
-        similar=report(
-            f"{RESULTS}/phenotypes/{{model}}/similar.csv",
-            caption="../report/similar.rst",
+        similarity=report(
+            f"{RESULTS}/phenotypes/{{model}}/similarity.csv",
+            caption="../report/similarity.rst",
             category="Tables",
-            labels={"table": "similar"},
+            labels={"table": "similarity"},
         ),
         normalization=report(
             f"{RESULTS}/phenotypes/{{model}}/normalization.csv",
