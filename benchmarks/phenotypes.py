@@ -58,6 +58,8 @@ def main() -> None:
         "--work", type=Path, help="folder for the screen; left out: a temporary one"
     )
     given = parser.parse_args()
+    if given.work is not None:
+        given.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=given.work))
     try:
         figures = measure(given.cells, given.fitted, given.whole, given.seed, work)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_sci.contracts import CELLS, EMBEDDINGS, FIELDS, TILES
+from vae_sci.contracts import CELLS, FIELDS, TILES
 from vae_sci.errors import ContractError, QueryError, VaeSciError
 from vae_sci.query import VIEWS, find_model, run_query, view_files
 
@@ -138,18 +138,16 @@ class Results:
 
     def _encode(self, tile: np.ndarray, plate: str | None) -> np.ndarray:
         """Normalised z (d,) of a tile (C, H, W), by the same code as the cells of `plate`."""
-        import anndata
-        import h5py
         import pandas as pd
 
         from vae_sci.config import PhenotypesSettings, parse
         from vae_sci.embedding.encode import encode_tiles
+        from vae_sci.phenotypes.h5ad import read_h5ad
         from vae_sci.phenotypes.normalize import normalize_new
-        from vae_sci.phenotypes.profiles import latent_columns
 
-        folder = self.path / CELLS.path.format(model=self.model)
-        columns = ["cell_id", "plate", "well", "batch", "treatment", "control"]
-        cells = pd.read_parquet(folder, columns=columns).set_index("cell_id")
+        path = self.path / CELLS.path.format(model=self.model)
+        columns = ["plate", "well", "batch", "treatment", "control"]
+        cells = pd.read_parquet(path, columns=columns)
         plates = sorted(cells["plate"].unique())
         if plate not in plates and (plate is not None or len(plates) > 1):
             raise QueryError(
@@ -158,20 +156,9 @@ class Results:
                 action=f"choose one of: {', '.join(plates)}",
             )
         new = encode_tiles(self.path / "models" / self.model, tile[None])
-        parts = [
-            EMBEDDINGS.read(self.path / EMBEDDINGS.path.format(model=self.model, plate=name))
-            for name in plates
-        ]
-        raw = pd.concat(parts).set_index("cell_id").reindex(cells.index)
-        with h5py.File(folder.with_suffix(".h5ad")) as file:
-            settings = anndata.io.read_elem(file["uns/vae_sci/settings"])
-        return normalize_new(
-            new,
-            plate or plates[0],
-            raw[latent_columns(raw)].to_numpy(),
-            cells.reset_index(),
-            parse(PhenotypesSettings, settings, str(folder.with_suffix(".h5ad"))),
-        )[0]
+        raw, about = read_h5ad(path.with_suffix(".h5ad"))
+        settings = parse(PhenotypesSettings, about["settings"], str(path.with_suffix(".h5ad")))
+        return normalize_new(new, plate or plates[0], raw, cells, settings)[0]
 
     @cached_property
     def _latent(self) -> tuple[pa.ChunkedArray, np.ndarray]:
