@@ -149,6 +149,9 @@ def write_screen(
             store_digest="0", treatment=np.where(treated == 0, "DMSO", treated.astype(str)),
             concentration=1.0, control=treated == 0,
         )  # fmt: skip
+        for channel in ("dna", "actin", "tubulin"):
+            tiles[f"intensity_{channel}"] = rng.gamma(50, 4, here)
+            tiles[f"spread_{channel}"] = rng.gamma(20, 2, here)
         TILES.write(tiles, work / "tiles" / f"{name}.parquet")
         embedding = pd.DataFrame(z, columns=[f"z_{i:03d}" for i in range(DIMENSIONS)])
         spread = pd.DataFrame(0.1, embedding.index, [f"sd_{i:03d}" for i in range(DIMENSIONS)])

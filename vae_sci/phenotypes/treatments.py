@@ -85,7 +85,9 @@ def treatment_table(
             both, treated = np.concatenate(drawn), np.repeat([True, False], list(map(len, drawn)))
             row |= _tested(own_wells, beside, names, seed) | {
                 "auroc": probe_auroc(z[both], treated, groups[both], seed=seed),
-                "auroc_intensity": probe_auroc(intensities[both], treated, groups[both], seed=seed),
+                "auroc_intensity": probe_auroc(intensities[both], treated, groups[both], seed=seed)
+                if intensities.shape[1]
+                else np.nan,
             }
             row["suspicion"] = _suspicion(row)
         rows.append(row)
