@@ -151,6 +151,30 @@ def test_treatments_distance_top_cluster_and_probe() -> None:
     assert control["top_cluster"] == "0"
 
 
+def test_the_baseline_sees_grey_levels_alone() -> None:
+    rng = np.random.default_rng(0)
+    wells = [f"B{k:02d}" for k in range(8)]
+    table = pd.DataFrame({"well": np.repeat(wells, 20), "plate": "P", "cluster": "0"})
+    moved = np.repeat([False, True], 80)
+    table = table.assign(treatment=np.where(moved, "drug", "DMSO"), concentration=1.0)
+    table["control"], table["z_000"] = ~moved, rng.normal(size=160)
+    grey = rng.normal(size=(160, 2)) + 4 * moved[:, None]
+    found = []
+    for intensities in (grey, grey[:, :0]):
+        made = treatment_table(
+            table,
+            well_effects(table),
+            intensities,
+            treatment_enrichment(table, seed=0),
+            PhenotypesSettings(),
+            seed=0,
+        )
+        found.append(made.set_index("treatment").loc["drug"])
+    assert found[0]["auroc"] == pytest.approx(0.5, abs=0.15)
+    assert found[0]["auroc_intensity"] > 0.99
+    assert np.isnan(found[1]["auroc_intensity"])
+
+
 def test_probe_does_not_win_by_telling_plates_apart() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
