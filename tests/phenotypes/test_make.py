@@ -113,6 +113,8 @@ def test_cells_beyond_those_that_are_fitted_are_placed_beside_them(screen: Any) 
     cells = CELLS.read(folder / "cells.parquet")
     assert cells.groupby(["plate", "well"])["fitted"].sum().tolist() == [10] * 14
     moved = cells["treatment"] == "moved"
+    sizes = cells["cluster"].astype(int).value_counts().sort_index()
+    assert sizes.is_monotonic_decreasing
     cluster = cells.loc[moved & cells["fitted"], "cluster"].mode()[0]
     for own in (True, False):
         some = cells["fitted"] == own

@@ -50,10 +50,15 @@ def leiden(network: Any, resolution: float, seed: int) -> NDArray[np.int64]:
         )
     finally:
         igraph.set_random_number_generator(random)
-    names, first, sizes = np.unique(found, return_index=True, return_counts=True)
-    number = np.empty(len(names), dtype=np.int64)
-    number[np.lexsort((first, -sizes))] = np.arange(len(names))
-    return number[found]
+    return by_size(found)[found]
+
+
+def by_size(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of each label from 0 on, 0 for the largest; as large: the one that comes first."""
+    _, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+    number = np.empty(len(sizes), dtype=np.int64)
+    number[np.lexsort((first, -sizes))] = np.arange(len(sizes))
+    return number
 
 
 def cluster_table(

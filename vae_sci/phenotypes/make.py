@@ -30,7 +30,7 @@ from vae_sci.contracts import (
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import write_json
 from vae_sci.images.platemap import need_wells, read_platemap
-from vae_sci.phenotypes.cluster import cluster_table
+from vae_sci.phenotypes.cluster import by_size, cluster_table
 from vae_sci.phenotypes.effects import well_effects, well_table
 from vae_sci.phenotypes.enrichment import treatment_enrichment
 from vae_sci.phenotypes.h5ad import write_h5ad
@@ -207,6 +207,9 @@ def _add_clusters(
     if not own.all():
         placed = place(z[~own], fitted, labels, picture, k)
         cluster[~own], confidence[~own], drawn[~own] = placed[:3]
+    number = by_size(cluster)  # with the placed ones another may be larger
+    clusters = clusters._replace(stability=clusters.stability[np.argsort(number)])
+    cluster = number[cluster]
     cells["cluster"], cells["confidence"], cells["fitted"] = cluster.astype(str), confidence, own
     cells[["umap_1", "umap_2"]] = drawn
     return clusters
