@@ -82,6 +82,7 @@ def write_tables(results: Path, model: str = "base") -> None:
                 "auroc": np.nan,
                 "auroc_intensity": np.nan,
                 "cell_count": 0.9,
+                "n_empty_wells": 0,
                 "heterogeneity": 1.1,
                 "edge_share": 0.0,
                 "edge_share_control": 0.0,

@@ -510,10 +510,11 @@ TREATMENTS = Contract(
         Column(
             "cell_count",
             "float64",
-            "cells per well over the median of its plate's controls, median over wells; empty: no "
-            "controls there",
+            "cells per well over the median of its plate's controls, median over wells, those "
+            "without a cell included; empty: no controls there",
             nullable=True,
         ),
+        Column("n_empty_wells", "Int64", "wells of it that were imaged and have no cell"),
         Column(
             "heterogeneity",
             "float64",
@@ -531,7 +532,8 @@ TREATMENTS = Contract(
         Column(
             "agreement",
             "float64",
-            "mean cosine between what it did on its plates, two at a time; empty: one plate",
+            "mean cosine between what it did on its plates, two at a time; empty: one plate, or a "
+            "control",
             nullable=True,
         ),
         Column(
@@ -566,7 +568,12 @@ WELLS = Contract(
             "a control): control sd units; empty: there is no other control",
             nullable=True,
         ),
-        Column("spread", "float64", "rms distance of its cells from their mean: control sd units"),
+        Column(
+            "spread",
+            "float64",
+            "rms distance of its cells from their mean: control sd units; empty: one cell",
+            nullable=True,
+        ),
     ),
     key=("plate", "well"),
 )
@@ -623,7 +630,7 @@ NORMALIZATION = Contract(
     "phenotypes/{model}/normalization.csv",
     "what each step of normalisation did: can plates, and can treatments, still be told from z?",
     (
-        Column("step", "string", "raw, standardize or whiten, harmony: z after this step"),
+        Column("step", "string", "raw; none, standardize or whiten; harmony: z after this step"),
         Column(
             "target",
             "string",
@@ -633,8 +640,8 @@ NORMALIZATION = Contract(
         Column(
             "accuracy",
             "float64",
-            "balanced accuracy of the 10 nearest cells (cosine) of other wells; empty: fewer than "
-            "two labels with two wells",
+            "balanced accuracy of the 10 nearest cells (cosine) of other wells, for treatments on "
+            "several plates of other plates; empty: fewer than two labels to tell so",
             nullable=True,
         ),
         Column("chance", "float64", "accuracy of guessing", nullable=True),
@@ -813,7 +820,8 @@ REPLICATES = Contract(
         Column(
             "unrelated",
             "float64",
-            "the same of as many wells of different treatments, median over draws",
+            "the same of as many wells of different treatments, each of the plate of one of its "
+            "own, median over draws",
             nullable=True,
         ),
         Column("unrelated_95", "float64", "95th percentile over these draws", nullable=True),

@@ -59,11 +59,11 @@ def test_wells_are_the_units_of_the_test() -> None:
     table = treatment_enrichment(pd.concat([cells(wells), cells(wells, "Q")]), seed=0)
     table = table.set_index(["treatment", "cluster"])
     assert table.loc[("one", "1"), "n_cells"] == table.loc[("both", "1"), "n_cells"]
-    # Exchanged with 8 controls on each of 2 plates, 45 ways each, both the farthest there is:
+    # Exchanged with 8 controls on each of 2 plates, 45 ways each, all measured:
     # all its wells raised, 1 in 45²; one well raised, which any of 10 wells may be, so that the
     # raised one is among the treated of a plate in 9 of 45 ways, on both in 81 of 2025.
-    assert table.loc[("both", "1"), "p_value"] == pytest.approx(1 / 45**2, abs=4e-4)
-    assert table.loc[("one", "1"), "p_value"] == pytest.approx(81 / 45**2, abs=0.01)
+    assert table.loc[("both", "1"), "p_value"] == pytest.approx(1 / 45**2)
+    assert table.loc[("one", "1"), "p_value"] == pytest.approx(81 / 45**2)
     # Benjamini & Hochberg over the four rows: sorted p · 4 / rank.
     p = table.loc[("both", "1"), "p_value"]
     assert table.loc[("both", "1"), "q_value"] == pytest.approx(2 * p)
@@ -96,10 +96,14 @@ def test_without_controls_shares_remain() -> None:
     assert table[empty].isna().to_numpy().all()
 
 
-def treatments(table: pd.DataFrame) -> pd.DataFrame:
+NONE_EMPTY = pd.DataFrame(columns=["plate", "well", "treatment", "concentration", "control"])
+
+
+def treatments(table: pd.DataFrame, empty: pd.DataFrame = NONE_EMPTY) -> pd.DataFrame:
     return treatment_table(
         table,
         well_effects(table),
+        empty,
         np.random.default_rng(1).normal(size=(len(table), 1)),
         treatment_enrichment(table, seed=0),
         PhenotypesSettings(),
@@ -164,6 +168,7 @@ def test_the_baseline_sees_grey_levels_alone() -> None:
         made = treatment_table(
             table,
             well_effects(table),
+            NONE_EMPTY,
             intensities,
             treatment_enrichment(table, seed=0),
             PhenotypesSettings(),
@@ -207,18 +212,38 @@ def test_effects_are_wells_minus_the_controls_of_their_plate() -> None:
     # Control wells at 2 and 4 count once each, however many cells they have.
     assert wells["z_000"].tolist() == [-1.0, 1.0, 7.0, 6.0]
     assert wells["n_cells"].tolist() == [2, 1, 3, 2]
-    assert wells["spread"].tolist() == pytest.approx([1.0, 0.0, (2 / 3) ** 0.5, 1.0])
+    expected = [2**0.5, np.nan, 1.0, 2**0.5]  # of one cell there is none
+    np.testing.assert_allclose(wells["spread"], expected)
     # Each control well lies 2 from the other; on plate Q there is no control.
     distance = well_table(wells.reset_index())["distance"]
     np.testing.assert_array_equal(distance, [2.0, 2.0, 7.0, np.nan])
 
 
 def test_edge_wells_are_those_of_the_smallest_plate_that_has_the_wells() -> None:
-    ninety_six = np.array(["A05", "H06", "B01", "D12", "B02", "G11"])
-    assert on_edge(ninety_six).tolist() == [True] * 4 + [False] * 2
+    ninety_six = np.array(["A05", "H06", "B01", "D12", "B02", "G11", "a03"])
+    assert on_edge(ninety_six).tolist() == [True] * 4 + [False] * 2 + [True]
     assert on_edge(np.array(["H06", "P24", "C03"])).tolist() == [False, True, False]
     assert on_edge(np.array(["AF48", "AE02", "A10"])).tolist() == [True, False, True]
+    # A few wells in a corner are no small plate.
+    assert not on_edge(np.array(["B02", "B03", "C02", "D06"])).any()
     assert not on_edge(np.array(["left", "right"])).any()
+
+
+def test_wells_without_a_cell_count_as_zero() -> None:
+    layout = [("DMSO", f"B{k:02d}", 40) for k in range(2, 8)] + [("toxic", "C02", 38)]
+    table = pd.DataFrame(
+        [(name, well) for name, well, n in layout for _ in range(n)], columns=["treatment", "well"]
+    ).assign(plate="P", concentration=1.0, cluster="0")
+    table["control"] = table["treatment"] == "DMSO"
+    table["z_000"] = np.random.default_rng(0).normal(size=len(table))
+    dead = pd.DataFrame(
+        {"plate": "P", "well": ["C03", "C04"], "treatment": "toxic", "concentration": 1.0}
+    ).assign(control=False)
+    found = treatments(table, dead).set_index("treatment").loc["toxic"]
+    assert (found["n_wells"], found["n_empty_wells"], found["cell_count"]) == (1, 2, 0)
+    assert "few cells: 0.00" in found["suspicion"]
+    assert "wells without a cell: 2" in found["suspicion"]
+    assert treatments(table).set_index("treatment").loc["toxic", "cell_count"] == 0.95
 
 
 def test_suspicions_name_what_was_seen() -> None:

@@ -182,7 +182,7 @@ def test_harmony_mixes_plates_and_is_reproducible() -> None:
     table = normalization_table({"raw": raw, "harmony": moved}, cells, seed=0)
     found = table.set_index(["target", "step"])["accuracy"]
     assert found["plate of controls", "harmony"] < found["plate of controls", "raw"] - 0.2
-    assert found["treatment", "harmony"] > 0.9
+    assert found["treatment", "harmony"] > 0.85
     np.testing.assert_array_equal(moved, harmonize(raw, labels, seed=0))
 
 

@@ -44,6 +44,23 @@ def test_what_cannot_reach_significance_is_not_tested():
     plates = np.repeat("P", 20)
     assert too_few(np.arange(20) < 1, plates) is None  # 20 ways: p can be 0.05
     assert "19 ways" in str(too_few(np.arange(19) < 1, plates[:19]))
+    # Three against three: 20 ways, but all change places and lie as far.
+    balanced = np.arange(6) < 3
+    assert "0.1" in str(too_few(balanced, plates[:6]))
+    assert too_few(balanced, plates[:6], two_sided=False) is None
+    assert too_few(np.arange(8) < 4, plates[:8]) is None  # 2 of 70
+
+
+def test_few_arrangements_are_all_measured_whatever_the_seed():
+    rng = np.random.default_rng(0)
+    profiles = rng.normal(size=(20, 3)) + 50 * (np.arange(20) < 1)[:, None]
+    plates = np.repeat("P", 20)
+    for seed in range(3):
+        assert distance_p_value(profiles, np.arange(20) < 1, plates, seed) == 1 / 20
+    profiles, treated, plates = wells(8, 2, 2, rng)
+    profiles[treated] += 50
+    # 45² arrangements, under the 9,999 that would be drawn.
+    assert distance_p_value(profiles, treated, plates, 0) == 1 / 45**2
 
 
 def test_p_values_are_those_of_all_arrangements():
@@ -58,7 +75,7 @@ def test_p_values_are_those_of_all_arrangements():
     found = p_values(
         (np.arange(7) < 2).astype(float), plates, lambda d: differences(d, plates) @ values, 0
     )
-    np.testing.assert_allclose(found, exact, atol=0.02)
+    np.testing.assert_allclose(found, exact)
 
 
 def test_wells_are_compared_with_controls_of_their_own_plate():

@@ -9,44 +9,68 @@ from scipy.stats import kstest
 from vae_sci.phenotypes.replicates import (
     DRAWS,
     activity,
-    replicate_correlations,
+    correlations,
+    replicate_correlation,
     unrelated_correlations,
 )
+
+
+def agreement(wells: np.ndarray, treatments: np.ndarray) -> dict[str, float]:
+    """Correlation of the wells of each treatment."""
+    alike = correlations(wells)
+    return {
+        name: replicate_correlation(alike, np.flatnonzero(treatments == name))
+        for name in np.unique(treatments)
+        if (treatments == name).sum() > 1
+    }
 
 
 def test_identical_wells_agree_and_opposite_ones_do_not() -> None:
     profile = np.random.default_rng(0).normal(size=8)
     wells = np.array([profile, profile, 3 * profile + 1, profile, -profile, np.ones(8)])
-    found = replicate_correlations(wells, np.array(["a", "a", "a", "b", "b", "alone"]))
-    assert found == pytest.approx({"a": 1, "b": -1})
-    assert replicate_correlations(wells[:, :1], np.array(list("aabbcc"))) == {}
+    treatments = np.array(["a", "a", "a", "b", "b", "alone"])
+    assert agreement(wells, treatments) == pytest.approx({"a": 1, "b": -1})
+    assert np.isnan(list(agreement(wells[:, :1], treatments).values())).all()
 
 
 def test_the_median_is_of_all_pairs() -> None:
     wells = np.random.default_rng(1).normal(size=(4, 6))
     pairs = np.corrcoef(wells)[np.triu_indices(4, 1)]
-    found = replicate_correlations(wells, np.array(["t"] * 4))["t"]
-    assert found == pytest.approx(np.median(pairs))
+    assert agreement(wells, np.array(["t"] * 4))["t"] == pytest.approx(np.median(pairs))
 
 
-def test_noise_agrees_no_more_than_unrelated_wells_do() -> None:
+@pytest.mark.parametrize("plate_effect", [0.0, 0.7])
+def test_noise_agrees_no_more_than_unrelated_wells_of_its_plates(plate_effect: float) -> None:
     rng = np.random.default_rng(2)
-    # What all wells share is no agreement of replicates.
-    wells = rng.normal(size=(400, 10)) + 2 * rng.normal(size=10)
-    treatments = np.repeat(np.arange(100), 4).astype(str)
-    found = np.array(list(replicate_correlations(wells, treatments).values()))
-    null = unrelated_correlations(wells, treatments, 4, seed=0)
-    assert np.median(null) > 0.5
-    assert np.median(found) == pytest.approx(np.median(null), abs=0.05)
-    assert (found > np.quantile(null, 0.95)).mean() == pytest.approx(0.05, abs=0.07)
+    # 20 plates of 10 treatments, two wells of each on one plate.
+    plates = np.repeat(np.arange(20), 20)
+    treatments = np.repeat(np.arange(200), 2)
+    # What all wells, or all of a plate, share is no agreement of replicates.
+    wells = rng.normal(size=(400, 10)) + rng.normal(size=10)
+    wells += plate_effect * rng.normal(size=(20, 10))[plates]
+    alike = correlations(wells)
+    found, above = [], []
+    for treatment in range(200):
+        own = np.flatnonzero(treatments == treatment)
+        null = unrelated_correlations(alike, treatments, plates, own, seed=treatment)
+        found.append(replicate_correlation(alike, own) - np.median(null))
+        above.append(replicate_correlation(alike, own) > np.quantile(null, 0.95))
+    assert np.median(found) == pytest.approx(0, abs=0.08)
+    assert np.mean(above) == pytest.approx(0.05, abs=0.05)
 
 
 def test_fewer_treatments_than_wells_of_one_leave_smaller_groups_to_compare_with() -> None:
-    wells = np.random.default_rng(0).normal(size=(8, 4))
-    treatments = np.array(list("aaaabbbb"))
-    four = unrelated_correlations(wells, treatments, 4, 0)
-    np.testing.assert_array_equal(four, unrelated_correlations(wells, treatments, 2, 0))
-    assert unrelated_correlations(wells, np.array(["a"] * 8), 3, 0).size == 0
+    alike = correlations(np.random.default_rng(0).normal(size=(12, 4)))
+    treatments, plates = np.array(list("aaaabbbbcccc")), np.full(12, "p")
+    found = unrelated_correlations(alike, treatments, plates, np.arange(4), 0)
+    # Only b and c are left, so that pairs of one of each are compared.
+    pairs = alike[4:8, 8:].ravel()
+    assert np.isin(found.round(9), pairs.round(9)).all()
+    assert len(np.unique(found.round(9))) == 16
+    alone = unrelated_correlations(
+        alike, treatments, np.repeat(["p", "q"], [4, 8]), np.arange(4), 0
+    )
+    assert alone.size == 0
 
 
 def test_activity_equals_that_of_copairs() -> None:

@@ -16,7 +16,13 @@ from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import REPLICATES, SCORES, TILES
 from vae_sci.errors import InputError
 from vae_sci.phenotypes.make import make_phenotypes
-from vae_sci.phenotypes.score_tables import Score, draw_cells, make_scores, score_tables
+from vae_sci.phenotypes.score_tables import (
+    Score,
+    draw_cells,
+    make_scores,
+    run_features,
+    score_tables,
+)
 from vae_sci.tiles.store import write_store
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scores.py"
@@ -235,6 +241,21 @@ def test_a_run_is_scored_beside_its_baselines_and_twice_alike(run: Any) -> None:
         (folder / "scores.csv").read_bytes(),
         (folder / "replicates.csv").read_bytes(),
     ) == before
+
+
+def test_of_many_cells_z_and_baselines_have_the_same_controls(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_sci.phenotypes.score_tables.PROFILED_CELLS", 30)
+    monkeypatch.setattr("vae_sci.phenotypes.score_tables.PROFILED_PER_WELL", 6)
+    settings = PhenotypesSettings(min_control_cells=4)
+    cells, features = run_features(run.results, "vae", settings, 0)
+    assert set(cells.groupby(["plate", "well"]).size()) == {6}
+    control = cells["control"].to_numpy()
+    for name, values in features.items():
+        for plate in cells["plate"].unique():
+            here = control & (cells["plate"] == plate).to_numpy()
+            np.testing.assert_allclose(values[here].mean(axis=0), 0, atol=1e-5, err_msg=name)
 
 
 def test_the_benchmark_scores_any_labels_under_each_normalisation(

@@ -119,6 +119,7 @@ def make_results(
         auroc=0.7,
         auroc_intensity=0.6,
         cell_count=rng.uniform(0.3, 1.2, len(treatments)),
+        n_empty_wells=0,
         heterogeneity=rng.uniform(0.9, 1.3, len(treatments)),
         edge_share=0.0,
         edge_share_control=0.1,

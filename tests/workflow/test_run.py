@@ -146,7 +146,9 @@ def test_a_second_run_does_nothing(tiny_project: Path):
     ("change", "rules"),
     [
         ("phenotypes={resolutions: [0.5]}", {"phenotypes", *AFTER_PHENOTYPES}),
-        ("report={gallery_cells: 6}", {"figures", "explorer"}),
+        ("phenotypes={labels: [treatment]}", {"score"}),
+        ("report={gallery_cells: 6}", {"figures"}),
+        ("report={explorer_cells: 60}", {"explorer"}),
         ("training={learning_rate: 0.0005}", AFTER_TILES),
         ("quality={focus: 0.3}", {"select", *AFTER_SELECT}),
         ("tiles={neighbours: mask}", {"tiles", "overlay", "select", *AFTER_SELECT}),

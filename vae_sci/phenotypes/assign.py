@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vae_sci.config import PhenotypesSettings, PlateRow
+from vae_sci.config import PhenotypesSettings, PlateRow, parse
 from vae_sci.contracts import ASSIGNED, CELLS
 from vae_sci.errors import ContractError, InputError
 from vae_sci.phenotypes.h5ad import read_h5ad
@@ -35,7 +35,7 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
     or of the run, as for the plates of the run.
 
     Raises `InputError` for a plate of the run, or a run with Harmony; `ContractError` for tables
-    that are missing or of another model.
+    that are missing, or z of another number of dimensions.
     """
     folder = results / "phenotypes" / model
     run = CELLS.read(folder / "cells.parquet")
@@ -46,7 +46,7 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
             action="read them there",
         )
     raw, about = read_h5ad(folder / "cells.h5ad")
-    settings = PhenotypesSettings.model_validate(about["settings"])
+    settings = parse(PhenotypesSettings, about["settings"], str(folder / "cells.h5ad"))
     refuse_harmony(settings)
     cells, _ = read_cells([row], results, model)
     names = latent_columns(cells)
@@ -61,7 +61,7 @@ def assign_plate(row: PlateRow, results: Path, model: str) -> None:
     z, levels, warnings = normalize(np.vstack([raw, cells[names]]), both, settings)
     z, cells["normalized_by"] = z[len(run) :], levels[len(run) :]
     for warning in warnings:
-        if row.plate in warning:
+        if f" {row.plate} (" in warning:
             log.warning(warning)
     fitted = run[run["fitted"]]
     known = fitted[names].to_numpy()

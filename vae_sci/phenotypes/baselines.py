@@ -34,6 +34,7 @@ def fit_principal_components(
     from sklearn.decomposition import PCA
 
     spread = np.sqrt(tiles, dtype=np.float32).std(axis=(0, 2, 3), keepdims=True)
+    spread[spread == 0] = 1  # a channel without light
 
     def flat(counts: NDArray[Any]) -> NDArray[np.float32]:
         pixels: NDArray[np.float32] = np.sqrt(counts, dtype=np.float32) / spread

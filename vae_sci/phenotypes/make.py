@@ -20,6 +20,7 @@ from vae_sci.contracts import (
     DOSES,
     EMBEDDINGS,
     ENRICHMENT,
+    FIELDS,
     NORMALIZATION,
     RESOLUTIONS,
     SIMILARITY,
@@ -36,7 +37,7 @@ from vae_sci.phenotypes.enrichment import treatment_enrichment
 from vae_sci.phenotypes.h5ad import write_h5ad
 from vae_sci.phenotypes.map import draw_map
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
-from vae_sci.phenotypes.normalize import harmonize, normalization_table, normalize
+from vae_sci.phenotypes.normalize import normalization_table, normalize, normalize_fully
 from vae_sci.phenotypes.place import fitted_rows, place
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, write_profiles
 from vae_sci.phenotypes.stability import BOOTSTRAPS, Clusters, find_clusters
@@ -89,13 +90,11 @@ def make_phenotypes(
     names = latent_columns(cells)
     raw = cells[names].copy()
     done()
-    z, levels, warnings = normalize(raw.to_numpy(), cells, settings)
-    after = {"raw": raw.to_numpy(), settings.normalization: z}
-    if settings.harmony:
-        moved = harmonize(z, cells["plate"].to_numpy(dtype=str), seed)
-        # Once more, so that z is in units of the controls again.
-        z, levels, _ = normalize(moved, cells, settings)
-        after["harmony"] = z
+    z, levels, warnings, after = normalize_fully(raw.to_numpy(), cells, settings, seed)
+    empty = empty_wells(rows, results, cells)
+    if len(empty):
+        names = (empty["plate"] + "/" + empty["well"]).tolist()
+        warnings.append(f"{len(names)} wells were imaged and have no cell: {_some(names)}")
     if not cells["control"].any():
         warnings.append("no control cells: what compares treatments with controls is left empty")
     for warning in warnings:
@@ -110,7 +109,7 @@ def make_phenotypes(
     beside, _, _ = normalize(
         intensities / np.maximum(intensities.std(axis=0), 1e-12), cells, settings
     )
-    treatments = treatment_table(cells, wells, beside, enrichment, settings, seed)
+    treatments = treatment_table(cells, wells, empty, beside, enrichment, settings, seed)
     done()
 
     folder = results / "phenotypes" / model
@@ -165,6 +164,25 @@ def read_cells(
     cells = cells.sort_values("cell_id", ignore_index=True)
     levels = pd.concat([levels for _, levels in plates]).loc[cells["cell_id"]]
     return cells, levels.to_numpy(dtype=np.float64)
+
+
+def empty_wells(rows: list[PlateRow], results: Path, cells: pd.DataFrame) -> pd.DataFrame:
+    """Wells with an image and no cell in `cells`: plate, well, treatment, concentration, control.
+
+    A treatment that kills all cells of a well leaves no other trace.
+    """
+    parts = [pd.DataFrame(columns=["plate", "well", *TREATMENT, "control"])]
+    for row in rows:
+        path = results / FIELDS.path.format(plate=row.plate)
+        if row.platemap is None or not path.is_file():
+            continue  # cells that came ready-made: who knows which wells there were
+        imaged = FIELDS.read(path)["well"].unique()
+        left = np.setdiff1d(imaged, cells.loc[cells["plate"] == row.plate, "well"])
+        platemap = read_platemap(row)
+        platemap = platemap[platemap["well"].isin(left)].assign(plate=row.plate)
+        parts.append(platemap.reindex(columns=parts[0].columns))
+    found = [part for part in parts if len(part)]
+    return pd.concat(found, ignore_index=True) if found else parts[0]
 
 
 def versions() -> dict[str, str]:

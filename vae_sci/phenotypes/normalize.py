@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -118,6 +118,31 @@ def normalize(
     return result, levels, [_warning(level, names, settings) for level, names in fallen.items()]
 
 
+class Normalized(NamedTuple):
+    """z as the tables have it, and how it came to be."""
+
+    z: Array
+    levels: NDArray[np.object_]
+    """Whose controls each row was measured by."""
+    warnings: list[str]
+    steps: dict[str, Array]
+    """z after each step, by name."""
+
+
+def normalize_fully(
+    z: Array, cells: pd.DataFrame, settings: PhenotypesSettings, seed: int
+) -> Normalized:
+    """z (N, d) after all steps that `settings` ask for; arguments and errors as of the steps."""
+    done, levels, warnings = normalize(z, cells, settings)
+    steps = {"raw": z, settings.normalization: done}
+    if settings.harmony:
+        moved = harmonize(done, cells["plate"].to_numpy(dtype=str), seed)
+        # Once more, so that z is in units of the controls again.
+        done, levels, _ = normalize(moved, cells, settings)
+        steps["harmony"] = done
+    return Normalized(done, levels, warnings, steps)
+
+
 def harmonize(z: Array, plates: NDArray[np.str_], seed: int) -> Array:
     """z (N, d) with soft clusters of cells moved together across plates (Korsunsky et al. 2019).
 
@@ -144,14 +169,20 @@ def normalization_table(steps: dict[str, Array], cells: pd.DataFrame, seed: int)
     plates = cells["plate"].to_numpy(dtype=str)
     control = cells["control"].to_numpy(dtype=bool)
     every = np.ones(len(cells), dtype=bool)
+    treatments = cells["treatment"].fillna("").to_numpy(dtype=str)
+    treated = cells["treatment"].notna().to_numpy()
+    # Treatments are told from other plates where they lie on several: on its own plate a treatment
+    # would be told by the plate effect too, and to remove that would look like a loss.
+    on_plates = pd.Series(plates[treated]).groupby(treatments[treated]).nunique()
+    apart = plates if (on_plates > 1).sum() > 1 else wells
     targets = {
-        "plate of controls": (plates, control),
-        "plate of all cells": (plates, every),
-        "treatment": (cells["treatment"].fillna("").to_numpy(dtype=str), every),
+        "plate of controls": (plates, wells, control),
+        "plate of all cells": (plates, wells, every),
+        "treatment": (treatments, apart, treated),
     }
     rows = []
-    for target, (labels, chosen) in targets.items():
-        found = recovery(steps, labels, wells, chosen, seed)
+    for target, (labels, groups, chosen) in targets.items():
+        found = recovery(steps, labels, groups, chosen, seed)
         about = {"chance": found["chance"], "n_cells": found["n_cells"]}
         about["n_labels"] = found["n_labels"]
         rows += [{"step": s, "target": target, "accuracy": found[s], **about} for s in steps]

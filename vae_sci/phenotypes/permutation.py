@@ -5,8 +5,9 @@ Cells of a well share more than their treatment: as units they would make every 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 DRAWS = 9_999
-"""Exchanges that are drawn: the smallest p-value that can be told is 1 / (1 + DRAWS)."""
+"""Exchanges that are drawn where there are more: no p-value is below 1 / (1 + DRAWS)."""
 
 LARGEST = 0.05
 """Where not even the rarest outcome has a p-value this small, nothing is tested."""
@@ -37,12 +38,24 @@ def arrangements(labels: NDArray[np.generic], plates: NDArray[np.str_]) -> int:
     return ways
 
 
-def too_few(labels: NDArray[np.generic], plates: NDArray[np.str_]) -> str | None:
-    """Why wells with these labels cannot be tested, or None where they can."""
+def too_few(
+    labels: NDArray[np.generic], plates: NDArray[np.str_], two_sided: bool = True
+) -> str | None:
+    """Why wells with these labels cannot be tested, or None where they can.
+
+    A two-sided statistic is the same when treated wells and controls all change places: with as
+    many of both on every plate, the rarest outcome comes twice.
+    """
     ways = arrangements(labels, plates)
-    if ways * LARGEST >= 1:
+    _, counts = np.unique(labels, return_counts=True)
+    mirrored = two_sided and all(
+        len(set(np.unique(labels[plates == plate], return_counts=True)[1])) == 1
+        for plate in np.unique(plates)
+    )
+    least = (1 + (mirrored and len(counts) == 2)) / ways
+    if least <= LARGEST:
         return None
-    return f"{ways} ways to exchange its wells, p could not be below {1 / ways:.2g}"
+    return f"{ways} ways to exchange its wells, p could not be below {least:.2g}"
 
 
 def p_values(
@@ -51,21 +64,56 @@ def p_values(
     """How often labels (W,) dealt out anew within plates (W,) measure at least as much.
 
     `measure` takes labels (n, W) and returns statistics (n, …); p-values have the shape of one of
-    them. p = (1 + those at least as large) / (1 + DRAWS): never 0, and valid at any number of
-    draws (Phipson & Smyth 2010).
+    them. Up to `DRAWS` arrangements all are measured, and p is exact. Of more, so many are drawn,
+    and p = (1 + those at least as large) / (1 + DRAWS): never 0, and valid at any number of draws
+    (Phipson & Smyth 2010).
     """
-    rng = np.random.default_rng(seed)
     observed = measure(labels[None])[0]
     # Equal arrangements differ by rounding alone.
     reached = observed - 1e-9 * np.abs(observed)
-    as_large = np.zeros(np.shape(observed))
+    every = arrangements(labels, plates) <= DRAWS
+    blocks = _every(labels, plates) if every else _drawn(labels, plates, seed)
+    as_large, n = np.zeros(np.shape(observed)), 0
+    for dealt in blocks:
+        as_large += (measure(dealt) >= reached).sum(axis=0)
+        n += len(dealt)
+    return np.asarray(as_large / n if every else (1 + as_large) / (1 + n))
+
+
+def _every(labels: Array, plates: NDArray[np.str_]) -> Iterator[Array]:
+    """All arrangements of the labels (W,) within plates, (n, W), in one block."""
+    wells = [np.flatnonzero(plates == plate) for plate in np.unique(plates)]
+    ways = [_distinct(labels[own]) for own in wells]
+    dealt = np.empty((math.prod(map(len, ways)), len(labels)))
+    for row, chosen in enumerate(itertools.product(*ways)):
+        for own, values in zip(wells, chosen, strict=True):
+            dealt[row, own] = values
+    yield dealt
+
+
+def _distinct(labels: Array) -> list[Array]:
+    """The distinct orders of some labels (n,)."""
+    found = [np.full(len(labels), np.nan)]
+    for value, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        longer = []
+        for partly in found:
+            for places in itertools.combinations(np.flatnonzero(np.isnan(partly)), count):
+                dealt = partly.copy()
+                dealt[list(places)] = value
+                longer.append(dealt)
+        found = longer
+    return found
+
+
+def _drawn(labels: Array, plates: NDArray[np.str_], seed: int) -> Iterator[Array]:
+    """`DRAWS` random arrangements of the labels (W,) within plates, (n, W), block by block."""
+    rng = np.random.default_rng(seed)
     for start in range(0, DRAWS, _BLOCK):
         dealt = np.empty((min(_BLOCK, DRAWS - start), len(labels)))
         for plate in np.unique(plates):
             wells = np.flatnonzero(plates == plate)
             dealt[:, wells] = rng.permuted(np.tile(labels[wells], (len(dealt), 1)), axis=1)
-        as_large += (measure(dealt) >= reached).sum(axis=0)
-    return np.asarray((1 + as_large) / (1 + DRAWS))
+        yield dealt
 
 
 def q_values(found: pd.Series) -> pd.Series:

@@ -16,45 +16,50 @@ Array = NDArray[np.float64]
 DRAWS = 1_999
 """Exchanges of wells, and groups of wells of different treatments, that are drawn."""
 
+FEWEST_GROUPS = 100
+"""Groups of unrelated wells that a percentile is read from, at least."""
+
 _AT_A_TIME = 20_000_000
 """Places in ranked lists in memory at a time."""
 
 
-def replicate_correlations(profiles: Array, treatments: Labels) -> dict[str, float]:
-    """Median Pearson correlation of all pairs of wells of a treatment, by treatment.
+def correlations(profiles: Array) -> Array:
+    """Pearson correlation of wells (W, d) with each other, (W, W); 0 with one that does not vary.
 
-    `treatments` (W,) names each well's; those of one well are left out. Empty where profiles are
-    single numbers, which have no correlation.
+    NaN where profiles are single numbers, which have no correlation.
     """
     if profiles.shape[1] < 2:
-        return {}
-    correlation = _correlation(profiles)
-    names, counts = np.unique(treatments, return_counts=True)
-    return {
-        str(name): _median_of_pairs(correlation, np.flatnonzero(treatments == name)[None])[0]
-        for name in names[counts > 1]
-    }
+        return np.full((len(profiles), len(profiles)), np.nan)
+    return similarities(profiles - profiles.mean(axis=1, keepdims=True))
 
 
-def unrelated_correlations(profiles: Array, treatments: Labels, size: int, seed: int) -> Array:
-    """The same of `DRAWS` groups of `size` wells, each of another treatment (DRAWS,).
+def replicate_correlation(correlation: Array, own: NDArray[np.int64]) -> float:
+    """Median `correlation` (W, W) of all pairs of a treatment's wells, two rows at least."""
+    return float(_median_of_pairs(correlation, own[None])[0])
 
-    Where there are fewer treatments than that, of as many as there are: their medians spread more,
-    so that fewer treatments pass. Empty where there is one.
+
+def unrelated_correlations(
+    correlation: Array, treatments: Labels, plates: Labels, own: NDArray[np.int64], seed: int
+) -> Array:
+    """The same of groups of wells of different treatments, in place of the wells `own` of one.
+
+    Each well is replaced by one of its own plate: wells of a plate are alike whatever was done to
+    them, and replicates often share one. `treatments`, `plates` (W,). Up to `DRAWS` groups, those
+    in which a treatment comes twice left out; of fewer wells where there are too few treatments on
+    the plates, empty where not two are left.
     """
-    names = np.unique(treatments)
-    size = min(size, len(names))
-    if size < 2 or profiles.shape[1] < 2:
-        return np.empty(0)
     rng = np.random.default_rng(seed)
-    wells = [np.flatnonzero(treatments == name) for name in names]
-    groups = np.array(
-        [
-            [rng.choice(wells[i]) for i in rng.choice(len(names), size, replace=False)]
-            for _ in range(DRAWS)
-        ]
-    )
-    return _median_of_pairs(_correlation(profiles), groups)
+    others = treatments != treatments[own[0]]
+    choices = [np.flatnonzero(others & (plates == plates[well])) for well in rng.permutation(own)]
+    choices = [wells for wells in choices if len(wells)]
+    _, codes = np.unique(treatments, return_inverse=True)
+    while len(choices) > 1:
+        groups = np.column_stack([rng.choice(wells, DRAWS) for wells in choices])
+        apart = (np.diff(np.sort(codes[groups], axis=1), axis=1) > 0).all(axis=1)
+        if apart.sum() >= FEWEST_GROUPS:
+            return _median_of_pairs(correlation, groups[apart])
+        choices.pop()
+    return np.empty(0)
 
 
 def activity(
@@ -96,11 +101,6 @@ def activity(
     # Equal arrangements differ by rounding alone.
     as_high = found[1:] >= found[0] * (1 - 1e-9)
     return float(found[0]), float(found[1:].mean()), float((1 + as_high.sum()) / (1 + DRAWS))
-
-
-def _correlation(profiles: Array) -> Array:
-    """Pearson correlation of rows (W, W); 0 with a row that does not vary."""
-    return similarities(profiles - profiles.mean(axis=1, keepdims=True))
 
 
 def _median_of_pairs(matrix: Array, groups: NDArray[np.int64]) -> Array:

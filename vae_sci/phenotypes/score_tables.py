@@ -20,10 +20,16 @@ from vae_sci.config import PhenotypesSettings
 from vae_sci.contracts import CELLS, REPLICATES, SCORES
 from vae_sci.errors import InputError
 from vae_sci.phenotypes.baselines import pixel_features, unit
-from vae_sci.phenotypes.normalize import normalize
+from vae_sci.phenotypes.h5ad import read_h5ad
+from vae_sci.phenotypes.normalize import normalize_fully
 from vae_sci.phenotypes.permutation import SIGNIFICANT, q_values, too_few
-from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, mean_of_wells
-from vae_sci.phenotypes.replicates import activity, replicate_correlations, unrelated_correlations
+from vae_sci.phenotypes.profiles import TREATMENT, mean_of_wells
+from vae_sci.phenotypes.replicates import (
+    activity,
+    correlations,
+    replicate_correlation,
+    unrelated_correlations,
+)
 from vae_sci.phenotypes.scores import (
     Labels,
     Retrieval,
@@ -37,8 +43,9 @@ from vae_sci.phenotypes.scores import (
 
 Array = NDArray[np.float64]
 
-PROFILED_CELLS = 10_000
-"""Most cells whose tiles are read: drawn evenly from all wells, the same for z and baselines."""
+PROFILED_CELLS, PROFILED_PER_WELL = 10_000, 5
+"""Cells whose tiles are read, drawn evenly from all wells, the same for z and baselines: so many in
+all, or of every well, whichever is more."""
 
 PROBED_CELLS, PROBED_PER_WELL = 5_000, 20
 """Most cells that probes see, in all and of a well."""
@@ -142,15 +149,23 @@ def run_features(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Array]]:
-    """The cells that are scored, and their normalised features (N, d) by name, z the first."""
-    cells = CELLS.read(results / "phenotypes" / model / "cells.parquet")
+    """The cells that are scored, and their normalised features (N, d) by name, z the first.
+
+    z too is normalised by the cells that were drawn: so all features have the same controls. Where
+    all cells are drawn it is z as the run has it.
+    """
+    folder = results / "phenotypes" / model
+    cells = CELLS.read(folder / "cells.parquet")
     counts = cell_counts(cells)
-    kept = draw_cells(cells, PROFILED_CELLS, seed)
+    n_wells = len(cells[["plate", "well"]].drop_duplicates())
+    kept = draw_cells(cells, max(PROFILED_CELLS, PROFILED_PER_WELL * n_wells), seed)
     cells, counts = cells.iloc[kept].reset_index(drop=True), counts[kept]
-    z = cells[latent_columns(cells)].to_numpy()
-    others = {"cell count": counts} | pixel_features(results, cells, z.shape[1], seed, progress)
-    return cells, {"z": z} | {
-        name: normalize(unit(values), cells, settings)[0] for name, values in others.items()
+    raw, _ = read_h5ad(folder / "cells.h5ad")
+    pixels = pixel_features(results, cells, raw.shape[1], seed, progress)
+    others = {name: unit(values) for name, values in ({"cell count": counts} | pixels).items()}
+    return cells, {
+        name: normalize_fully(values, cells, settings, seed).z
+        for name, values in ({"z": raw[kept]} | others).items()
     }
 
 
@@ -285,9 +300,9 @@ def replicate_table(features: Array, cells: pd.DataFrame, seed: int) -> pd.DataF
     wells, profiles = means.index.to_frame(index=False), means.to_numpy()
     control = wells["control"].to_numpy(dtype=bool)
     treated = wells[~control & wells["treatment"].notna()]
-    code = treated.groupby(TREATMENT, dropna=False).ngroup().astype(str)
-    correlations = replicate_correlations(profiles[treated.index], code.to_numpy(dtype=str))
-    null: dict[int, Array] = {}
+    code = treated.groupby(TREATMENT, dropna=False).ngroup().to_numpy()
+    plates = treated["plate"].to_numpy(dtype=str)
+    alike = correlations(profiles[treated.index])
     rows: list[dict[str, Any]] = []
     for number, members in treated.groupby(code, sort=False):
         n = len(members)
@@ -296,13 +311,12 @@ def replicate_table(features: Array, cells: pd.DataFrame, seed: int) -> pd.DataF
         if n < 2:
             row["untested"] = "one well"
             continue
-        if n not in null:
-            all_codes = code.to_numpy(dtype=str)
-            null[n] = unrelated_correlations(profiles[treated.index], all_codes, n, seed)
-        row["correlation"] = correlations.get(str(number))
-        if len(null[n]):
-            row["unrelated"] = float(np.median(null[n]))
-            row["unrelated_95"] = float(np.quantile(null[n], 0.95))
+        own = np.flatnonzero(code == number)
+        row["correlation"] = replicate_correlation(alike, own)
+        unrelated = unrelated_correlations(alike, code, plates, own, seed)
+        if len(unrelated):
+            row["unrelated"] = float(np.median(unrelated))
+            row["unrelated_95"] = float(np.quantile(unrelated, 0.95))
         row |= _activity(profiles, wells, control, members.index, seed)
     columns = [column.name for column in REPLICATES.columns if column.name != "features"]
     table = pd.DataFrame(rows).reindex(columns=columns)
@@ -332,7 +346,7 @@ def _activity(
         "map": found,
         "chance": chance,
     }
-    untested = too_few(here[rows], plates[rows])
+    untested = too_few(here[rows], plates[rows], two_sided=False)
     return row | ({"untested": untested} if untested else {"p_value": p_value})
 
 

@@ -226,7 +226,7 @@ def recovery(
     among: NDArray[np.bool_],
     seed: int,
 ) -> dict[str, float | int | None]:
-    """k-NN balanced accuracy of `labels` from each of `features` (N, d), groups (wells) held out.
+    """k-NN balanced accuracy of `labels` from each of `features` (N, d), groups held out.
 
     On at most `RECOVERY_CELLS` rows of those `among` (N,) which it asks, drawn by `seed`; labels
     found in one group alone are left out. With fewer than two labels the figures are None.
@@ -240,7 +240,12 @@ def recovery(
     result: dict[str, float | int | None] = {"n_cells": len(rows), "n_labels": len(names)}
     if len(names) < 2:
         return result | dict.fromkeys([*features, "chance"])
-    folds = nested_folds(labels[rows], groups[rows], seed=seed)
+    nested = len(np.unique(pairs[1])) == pairs.shape[1]  # every group (well) within one label
+    folds = (
+        nested_folds(labels[rows], groups[rows], seed=seed)
+        if nested
+        else grouped_folds(labels[rows], groups[rows], min(5, len(np.unique(groups[rows]))), seed)
+    )
     scores = {
         name: knn_balanced_accuracy(z[rows], labels[rows], folds) for name, z in features.items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from vae_sci.phenotypes.permutation import (
     too_few,
     trend_p_value,
 )
-from vae_sci.phenotypes.profiles import TREATMENT, latent_columns
+from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, mean_of_wells
 from vae_sci.phenotypes.scores import probe_auroc
 
 PROBE_CELLS = 1_000
@@ -37,6 +38,7 @@ NEAREST = 5
 def treatment_table(
     cells: pd.DataFrame,
     wells: pd.DataFrame,
+    empty: pd.DataFrame,
     intensities: Array,
     enrichment: pd.DataFrame,
     settings: PhenotypesSettings,
@@ -45,18 +47,19 @@ def treatment_table(
     """The table `TREATMENTS`.
 
     A probe compares a treatment with the controls of its own plates where they are enough by
-    `settings`, so that it cannot win by telling plates apart; otherwise with all controls.
+    `settings`, so that it wins little by telling plates apart; otherwise with all controls.
 
     Parameters
     ----------
     cells, enrichment : tables `CELLS` and `ENRICHMENT`.
     wells : of these cells, as `well_effects` gives them.
+    empty : wells without a cell, with their plate, treatment and concentration.
     intensities : (N, m), grey-level statistics of the cells, normalised as z is.
     """
     names = latent_columns(cells)
     z = cells[names].to_numpy()
     controls = np.flatnonzero(cells["control"])
-    plates_of_controls = cells["plate"].iloc[controls]
+    of_controls = cells[["plate", "well"]].iloc[controls]
     groups = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
     number = wells.groupby(TREATMENT, dropna=False).ngroup().rename("number")
     of_cells = cells[["plate", "well"]].merge(wells[["plate", "well"]].join(number), how="left")
@@ -75,10 +78,11 @@ def treatment_table(
             "distance": float(np.linalg.norm(own_wells[names].mean())),
             "top_cluster": cells["cluster"].iloc[members].mode().iloc[0],
         }
-        own = controls[plates_of_controls.isin(own_wells["plate"])]
-        against = own if enough_controls(cells.iloc[own], settings) else controls
+        here = of_controls["plate"].isin(own_wells["plate"]).to_numpy()
+        enough = enough_controls(of_controls[here], settings)
+        against = controls[here] if enough else controls
         beside = wells[wells["control"] & wells["plate"].isin(own_wells["plate"])]
-        row |= _beside_controls(own_wells, beside, names)
+        row |= _beside_controls(own_wells, _same(empty, treatment, concentration), beside, names)
         if not is_control:
             rng = np.random.default_rng(seed)
             drawn = [rng.permutation(part)[:PROBE_CELLS] for part in (members, against)]
@@ -124,7 +128,9 @@ def dose_table(wells: pd.DataFrame, treatments: pd.DataFrame, seed: int) -> pd.D
             "n_wells": len(own),
             "lowest_active": found.min(),
         }
-        untested = too_few(ranks, plates) if row["n_doses"] > 1 else "one concentration"
+        untested = (
+            too_few(ranks, plates, two_sided=False) if row["n_doses"] > 1 else "one concentration"
+        )
         if row["n_doses"] > 1:
             row["trend"] = stats.spearmanr(ranks, position).statistic
         row |= (
@@ -140,7 +146,8 @@ def dose_table(wells: pd.DataFrame, treatments: pd.DataFrame, seed: int) -> pd.D
 def similarity_table(wells: pd.DataFrame) -> pd.DataFrame:
     """The table `SIMILARITY`: per treatment and concentration the others that moved z alike."""
     names = latent_columns(wells)
-    means = wells[~wells["control"]].groupby(TREATMENT, dropna=False)[names].mean()
+    treated = wells[~wells["control"]]
+    means = mean_of_wells(treated[names], treated["n_cells"], [treated[name] for name in TREATMENT])
     z = means.to_numpy(dtype=np.float64)
     unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     cosine = unit @ unit.T
@@ -157,20 +164,32 @@ def similarity_table(wells: pd.DataFrame) -> pd.DataFrame:
     return table[[column.name for column in SIMILARITY.columns]]
 
 
+def _same(wells: pd.DataFrame, treatment: Any, concentration: Any) -> pd.DataFrame:
+    """Those of one treatment at one concentration; missing is missing."""
+    alike = [
+        wells[name].isna() if pd.isna(value) else (wells[name] == value).fillna(False)
+        for name, value in zip(TREATMENT, (treatment, concentration), strict=True)
+    ]
+    return wells[(alike[0] & alike[1]).to_numpy(dtype=bool)]
+
+
 def _beside_controls(
-    own: pd.DataFrame, controls: pd.DataFrame, names: list[str]
+    own: pd.DataFrame, empty: pd.DataFrame, controls: pd.DataFrame, names: list[str]
 ) -> dict[str, float]:
     """Cell count, heterogeneity, place and agreement of a treatment's wells."""
     of_controls = controls.groupby("plate")[["n_cells", "spread"]].median()
     beside = own[["plate", "n_cells", "spread"]].join(
         of_controls, on="plate", rsuffix="_control", how="inner"
     )
+    without = empty["plate"].isin(of_controls.index).sum()
+    counts = np.append((beside["n_cells"] / beside["n_cells_control"]), np.zeros(without))
     means = own.groupby("plate")[names].mean().to_numpy(dtype=np.float64)
     lengths = np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     cosines = (means / lengths) @ (means / lengths).T
     pairs = [cosines[i, j] for i, j in combinations(range(len(means)), 2)]
     return {
-        "cell_count": (beside["n_cells"] / beside["n_cells_control"]).median(),
+        "cell_count": float(np.median(counts)) if len(counts) else np.nan,
+        "n_empty_wells": len(empty),
         "heterogeneity": (beside["spread"] / beside["spread_control"]).median(),
         "edge_share": own["edge"].mean(),
         "edge_share_control": controls["edge"].mean(),
@@ -183,6 +202,8 @@ def _suspicion(row: dict[str, float]) -> object:
     told = []
     if row["cell_count"] < FEW_CELLS:
         told.append(f"few cells: {row['cell_count']:.2f} of the controls'")
+    if row["n_empty_wells"]:
+        told.append(f"wells without a cell: {row['n_empty_wells']}")
     if row["edge_share"] > 0.5 and row["edge_share_control"] < 0.25:
         told.append("most wells on the edge of the plate, few of the controls")
     if row["agreement"] < AGREE and row.get("p_value", 1.0) <= SIGNIFICANT:

@@ -55,7 +55,7 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame, clusters: pd.DataF
     value = np.full((len(rows), len(columns)), np.nan)
     value[place] = keyed["log2_enrichment"].to_numpy(dtype=float)
     significant = np.zeros(value.shape, dtype=bool)
-    significant[place] = keyed["q_value"].to_numpy(dtype=float) < SIGNIFICANT
+    significant[place] = keyed["q_value"].to_numpy(dtype=float) <= SIGNIFICANT
 
     order = _order(rows, value)
     rows, value, significant = rows.iloc[order], value[order], significant[order]
@@ -103,7 +103,7 @@ def enrichment(table: pd.DataFrame, treatments: pd.DataFrame, clusters: pd.DataF
     return finish(
         figure,
         title,
-        f"{int(rows['n_cells'].sum()):,} cells; dot: q < {SIGNIFICANT:g} (wells exchanged with "
+        f"{int(rows['n_cells'].sum()):,} cells; dot: q ≤ {SIGNIFICANT:g} (wells exchanged with "
         "controls of their plates, adjusted after Benjamini and Hochberg; no dot where there are "
         "too few wells to test). Concentrations in the platemap's unit. Rows are ordered by the "
         "cluster that the treatment enriches most." + unstable_note(unstable) + reduced,

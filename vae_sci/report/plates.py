@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from vae_sci.phenotypes.effects import places
 from vae_sci.report.style import (
     BLUE,
     FAINT,
@@ -28,7 +27,7 @@ _COLUMNS = 4
 _TARGETS = (
     ("plate of controls", "Plate, told from\ncontrol cells"),
     ("plate of all cells", "Plate, told from\nall cells"),
-    ("treatment", "Treatment,\nplates mixed"),
+    ("treatment", "Treatment, told\nfrom other plates"),
 )
 
 
@@ -39,8 +38,8 @@ def plate_effects(wells: pd.DataFrame, normalization: pd.DataFrame) -> Picture:
     """
     control = wells[wells["control"]].groupby("plate")["distance"].median()
     plates = control.reindex(wells["plate"].unique()).sort_values(ascending=False).index[:_MOST]
-    places = {plate: _places(wells[wells["plate"] == plate]) for plate in plates}
-    shown = [plate for plate in plates if len(places[plate])]
+    on_plates = {plate: _places(wells[wells["plate"] == plate]) for plate in plates}
+    shown = [plate for plate in plates if len(on_plates[plate])]
     lines = -(-len(shown) // _COLUMNS)
     columns = max(2, min(_COLUMNS, len(shown)))
     figure = canvas(max(2.05 * columns, 6.6), 1.9 + 1.55 * lines)
@@ -55,7 +54,7 @@ def plate_effects(wells: pd.DataFrame, normalization: pd.DataFrame) -> Picture:
         for axis in grid.ravel()[len(shown) :]:
             axis.remove()
         for axis, plate in zip(grid.ravel(), shown, strict=False):
-            mesh = _plate(axis, places[plate], high)
+            mesh = _plate(axis, on_plates[plate], high)
             axis.set_title(shorten(str(plate), 26))
         bar = below.colorbar(mesh, ax=grid.ravel()[: len(shown)].tolist(), extend="max", aspect=18)
         bar.set_label("distance from controls,\nsd of control cells")
@@ -112,12 +111,11 @@ def _steps(axis: Axes, rows: pd.DataFrame, name: str) -> None:
 
 def _places(wells: pd.DataFrame) -> pd.DataFrame:
     """Wells whose names tell row and column, with these, from 0."""
-    found = [re.fullmatch(r"([A-Z]{1,2})(\d+)", str(well)) for well in wells["well"]]
-    wells = wells[[match is not None for match in found]]
-    letters = [match[1] for match in found if match]
-    rows = [sum((ord(c) - 64) * 26**k for k, c in enumerate(reversed(text))) for text in letters]
-    columns = [int(match[2]) for match in found if match]
-    return wells.assign(row=np.array(rows, int) - 1, column=np.array(columns, int) - 1)
+    rows, columns = places(wells["well"].to_numpy(dtype=str))
+    known = np.isfinite(rows)
+    return wells[known].assign(
+        row=rows[known].astype(int) - 1, column=columns[known].astype(int) - 1
+    )
 
 
 def _plate(axis: Axes, wells: pd.DataFrame, high: float) -> object:

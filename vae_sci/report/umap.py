@@ -65,7 +65,8 @@ class _Map:
         self.window = [(m - reach, m + reach) for m in (low + high) / 2]
 
     def table(self, cells: pd.DataFrame, *columns: str) -> pd.DataFrame:
-        """What a panel shows, for the file beside the figure: as many cells as can be drawn."""
+        """What the panels show, for the file beside the figure: of more cells than can be drawn, as
+        many, drawn at random."""
         rows = np.sort(self.drawn)
         return cells[["cell_id", "umap_1", "umap_2", *columns]].iloc[rows]
 

@@ -82,13 +82,27 @@ TABLES = (
     "scores.csv",
     "replicates.csv",
 )
+# Those that figures are drawn from.
+DRAWN = (
+    "clusters.csv",
+    "treatments.csv",
+    "enrichment.csv",
+    "wells.csv",
+    "doses.csv",
+    "normalization.csv",
+)
 SIMULATED = [plate for plate, row in ROWS.items() if row.recipe]
 
 
-def room(name):
-    """Settings of one room as JSON: a rule reruns when its own settings change, and no others."""
+def room(name, without=()):
+    """Settings of one room as JSON: a rule reruns when its own settings change, and no others.
+
+    `without`: those that the rule does not read.
+    """
     # In the order given: the order of images.channels is the order of channels in a tile.
-    return json.dumps(getattr(SETTINGS, name).model_dump(mode="json"))
+    return json.dumps(
+        getattr(SETTINGS, name).model_dump(mode="json", exclude=set(without))
+    )
 
 
 def model_of(wildcards):

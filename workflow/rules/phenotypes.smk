@@ -77,7 +77,7 @@ rule phenotypes:
         version=algorithms.PHENOTYPES,
         rows=[row.model_dump_json() for row in ROWS.values()],
         plates=SETTINGS.plates,
-        settings=room("phenotypes"),
+        settings=room("phenotypes", without=["labels"]),
         seed=SETTINGS.seed,
         results=results_folder,
     shell:
@@ -90,7 +90,9 @@ rule score:
     """Score z beside baselines of the same tiles: replicates, and labels if any are named."""
     input:
         cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
+        anndata=f"{RESULTS}/phenotypes/{{model}}/cells.h5ad",
         tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
+        stores=expand(f"{RESULTS}/tiles/{{plate}}.zarr", plate=PLATES),
     output:
         scores=report(
             f"{RESULTS}/phenotypes/{{model}}/scores.csv",

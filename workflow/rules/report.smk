@@ -11,7 +11,7 @@ rule figures:
         cells=f"{RESULTS}/phenotypes/{{model}}/cells.parquet",
         phenotypes=expand(
             f"{RESULTS}/phenotypes/{{model}}/{{table}}",
-            table=[table for table in TABLES if table.endswith(".csv")],
+            table=DRAWN,
             allow_missing=True,
         ),
         tables=expand(f"{RESULTS}/tiles/{{plate}}.parquet", plate=PLATES),
@@ -54,7 +54,7 @@ rule figures:
         runtime=60,
     params:
         version=algorithms.FIGURES,
-        settings=room("report"),
+        settings=room("report", without=["explorer_cells"]),
         seed=SETTINGS.seed,
         results=results_folder,
     shell:
@@ -83,7 +83,7 @@ rule explorer:
         runtime=120,
     params:
         version=algorithms.EXPLORER,
-        settings=room("report"),
+        settings=room("report", without=["gallery_cells", "treatments", "colour_by"]),
         seed=SETTINGS.seed,
         results=results_folder,
     shell:

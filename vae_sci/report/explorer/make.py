@@ -78,7 +78,7 @@ def make_explorer(
             contrast = atlas.contrast_of(results, seen, seed)
             pictures = atlas.thumbnails(results, cells, tables, contrast, progress)
             about |= _about_tiles(results, tables, contrast, pictures.shape[1])
-            about["tiles"]["atlases"] = atlas.write_atlases(temporary / "tiles", pictures)
+            atlas.write_atlases(temporary / "tiles", pictures)
         data = temporary / "data"
         write_script(data, "about", about)
         write_script(data, "cell_id", "\n".join(cells["cell_id"]))

@@ -38,8 +38,8 @@ def packed_column(values: pd.Series) -> dict[str, Any]:
     if kind_of(values) == "number":
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-        whole = pd.api.types.is_integer_dtype(values)
-        wide = whole and np.nanmax(np.abs(numbers), initial=0) >= 2**24
+        known = numbers[np.isfinite(numbers)]
+        wide = bool((known == np.round(known)).all()) and np.abs(known).max(initial=0) >= 2**24
         return {"numbers": packed(numbers.astype(np.float64 if wide else np.float32))}
     text = values.astype("string")
     # The commonest first: its code is small, and the page lists them in this order.

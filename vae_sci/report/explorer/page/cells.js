@@ -2,7 +2,8 @@
 "use strict";
 
 const about = received.about;
-const columnsByName = Object.fromEntries(about.columns.map((column) => [column.name, column]));
+const columnsByName = Object.assign(Object.create(null),
+  Object.fromEntries(about.columns.map((column) => [column.name, column])));
 const xs = unpack(received.map.x);
 const ys = unpack(received.map.y);
 const seen = unpack(received.map.seen); // 1: the cell has a tile

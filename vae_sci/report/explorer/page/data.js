@@ -4,7 +4,7 @@
 
 const received = {};
 const loading = {};
-const decoded = {};
+const decoded = Object.create(null); // a column may be named as anything
 
 function receive(name, content) {
   received[name] = content;

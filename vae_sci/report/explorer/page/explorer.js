@@ -233,4 +233,6 @@ async function start() {
   });
 }
 
+// A part that is missing later than at the start: data of a column, neighbours.
+addEventListener("unhandledrejection", (event) => say(event.reason?.message ?? String(event.reason)));
 start().catch((error) => say(`This page could not start: ${error.message}`));

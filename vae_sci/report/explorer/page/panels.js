@@ -313,7 +313,9 @@ async function downloadCsv() {
   const value = (column, row) => {
     const { numbers, codes, levels } = decoded[column];
     if (!numbers) return levels[codes[row]] ?? "";
-    return Number.isNaN(numbers[row]) ? "" : Number(numbers[row].toPrecision(numbers instanceof Float32Array ? 7 : 17));
+    const found = numbers[row];
+    if (Number.isNaN(found)) return "";
+    return numbers instanceof Float32Array && !Number.isInteger(found) ? Number(found.toPrecision(7)) : found;
   };
   const lines = [["cell_id", ...names, "umap_1", "umap_2"].map(csvField).join(",")];
   for (const row of [...drawn.chosen].sort((a, b) => (cellIds[a] < cellIds[b] ? -1 : 1))) {

@@ -12,6 +12,7 @@ function atlasOf(row) {
     const image = new Image();
     image.src = `tiles/${String(k).padStart(4, "0")}.jpg`;
     atlas = image.decode().then(() => image);
+    atlas.catch(() => atlases.delete(k)); // asked for again next time
     if (atlases.size >= ATLASES_KEPT) atlases.delete(atlases.keys().next().value);
   }
   atlases.set(k, atlas);
