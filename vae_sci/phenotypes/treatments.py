@@ -183,6 +183,7 @@ def _beside_controls(
     )
     without = empty["plate"].isin(of_controls.index).sum()
     counts = np.append((beside["n_cells"] / beside["n_cells_control"]), np.zeros(without))
+    spreads = (beside["spread"] / beside["spread_control"]).dropna()
     means = own.groupby("plate")[names].mean().to_numpy(dtype=np.float64)
     lengths = np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     cosines = (means / lengths) @ (means / lengths).T
@@ -190,7 +191,7 @@ def _beside_controls(
     return {
         "cell_count": float(np.median(counts)) if len(counts) else np.nan,
         "n_empty_wells": len(empty),
-        "heterogeneity": (beside["spread"] / beside["spread_control"]).median(),
+        "heterogeneity": float(np.median(spreads)) if len(spreads) else np.nan,
         "edge_share": own["edge"].mean(),
         "edge_share_control": controls["edge"].mean(),
         "agreement": float(np.mean(pairs)) if pairs and not own["control"].any() else np.nan,
