@@ -54,9 +54,16 @@ def plate_effects(wells: pd.DataFrame, normalization: pd.DataFrame) -> Picture:
         for axis in grid.ravel()[len(shown) :]:
             axis.remove()
         for axis, plate in zip(grid.ravel(), shown, strict=False):
-            mesh = _plate(axis, on_plates[plate], high)
+            mesh = _plate(axis, on_plates[plate], pd.concat(on_plates.values()), high)
             axis.set_title(shorten(str(plate), 26))
-        bar = below.colorbar(mesh, ax=grid.ravel()[: len(shown)].tolist(), extend="max", aspect=18)
+        bar = below.colorbar(
+            mesh,
+            ax=grid.ravel()[: len(shown)].tolist(),
+            extend="max",
+            aspect=18,
+            shrink=min(1.0, 2 / lines),
+            anchor=(0, 1.0),
+        )
         bar.set_label("distance from controls,\nsd of control cells")
         bar.outline.set_visible(False)
     total = wells["plate"].nunique()
@@ -118,11 +125,11 @@ def _places(wells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _plate(axis: Axes, wells: pd.DataFrame, high: float) -> object:
-    """One plate as its wells lie, from the first to the last row and column that is used."""
-    top, left = wells["row"].min(), wells["column"].min()
+def _plate(axis: Axes, wells: pd.DataFrame, every: pd.DataFrame, high: float) -> object:
+    """One plate as its wells lie, from the first to the last row and column of `every` plate."""
+    top, left = every["row"].min(), every["column"].min()
+    value = np.full((every["row"].max() - top + 1, every["column"].max() - left + 1), np.nan)
     down, across = wells["row"] - top, wells["column"] - left
-    value = np.full((down.max() + 1, across.max() + 1), np.nan)
     value[down, across] = wells["distance"].to_numpy(dtype=float)
     mesh = axis.pcolormesh(
         value, cmap=SEQUENTIAL, vmin=0, vmax=high, edgecolor="white", linewidth=0.4
@@ -137,9 +144,12 @@ def _plate(axis: Axes, wells: pd.DataFrame, high: float) -> object:
     axis.set_aspect("equal")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, pad=1, labelsize=5.5)
-    names = wells.drop_duplicates("row").set_index(down[wells.drop_duplicates("row").index])
-    axis.set_yticks(names.index + 0.5, names["well"].str.extract(r"^([A-Z]+)")[0])
-    step = max(1, -(-value.shape[1] // 12))
-    columns = np.arange(0, value.shape[1], step)
+    rows, columns = (np.arange(0, n, max(1, -(-n // 12))) for n in value.shape)
+    axis.set_yticks(rows + 0.5, [_letters(row + top) for row in rows])
     axis.set_xticks(columns + 0.5, columns + left + 1)
     return mesh
+
+
+def _letters(row: int) -> str:
+    """The name of a row, from 0: A, B, … Z, AA, …"""
+    return ("A" if row > 25 else "") + chr(ord("A") + row % 26)
