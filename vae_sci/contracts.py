@@ -539,8 +539,9 @@ TREATMENTS = Contract(
         Column(
             "suspicion",
             "string",
-            "what else may have moved the cells: few cells, edge wells, plates that do not agree, "
-            "one well or plate; empty: nothing was seen",
+            "what else may have moved the cells: few cells, wells without any, edge wells, plates "
+            "that do not agree, one well or plate; or that a higher dose is not active; empty: "
+            "nothing was seen",
             nullable=True,
         ),
         Column(

@@ -168,6 +168,10 @@ def test_doses_are_ordered_and_alike_treatments_find_each_other(screen: Any):
     assert doses.loc["once", "untested"] == "one concentration"
     assert np.isnan(doses.loc["once", "trend"])
     assert "DMSO" not in doses.index
+    treatments = TREATMENTS.read(folder / "treatments.csv").set_index(
+        ["treatment", "concentration"]
+    )
+    assert treatments.loc["drug", "suspicion"].isna().all()
     similar = SIMILARITY.read(folder / "similarity.csv")
     nearest = similar[(similar["treatment"] == "drug") & (similar["concentration"] == 10)].iloc[0]
     assert nearest["rank"] == 1
@@ -177,6 +181,22 @@ def test_doses_are_ordered_and_alike_treatments_find_each_other(screen: Any):
     }
     assert nearest["cosine"] > 0.9
     assert (similar.groupby(["treatment", "concentration"])["cosine"].diff().dropna() <= 0).all()
+
+
+def test_an_active_dose_below_idle_ones_is_suspicious(screen: Any):
+    layout = {f"B{i:02d}": ("DMSO", 0.0, True) for i in range(2, 10)}
+    for row, dose in zip("CD", (1.0, 10.0), strict=True):
+        layout |= {f"{row}{i:02d}": ("odd", dose, False) for i in (2, 3)}
+        layout |= {f"{row}{i:02d}": ("flat", dose, False) for i in (4, 5)}
+    screen.add("P1", layout).add("P2", layout)
+    for plate in ("P1", "P2"):
+        shifts = {"odd": {1.0: 6.0}, "flat": {1.0: 6.0, 10.0: 6.0}}
+        shift_by_dose(screen, plate, layout, shifts)
+    make_phenotypes(screen.rows, screen.results, "vae", PhenotypesSettings(), 0)
+    table = TREATMENTS.read(screen.results / "phenotypes" / "vae" / "treatments.csv")
+    told = table.set_index(["treatment", "concentration"])["suspicion"]
+    assert told["odd", 1.0] == "a higher dose is not active"
+    assert told[[("odd", 10.0), ("flat", 1.0), ("flat", 10.0)]].isna().all()
 
 
 def shift_by_dose(

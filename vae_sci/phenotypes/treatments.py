@@ -97,6 +97,7 @@ def treatment_table(
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[column.name for column in TREATMENTS.columns])
     table["q_value"] = q_values(table["p_value"])
+    table["suspicion"] = _with_doses(table)
     ranked = enrichment[enrichment["log2_enrichment"] > 0].sort_values(
         ["p_value", "log2_enrichment"], ascending=[True, False], kind="stable"
     )
@@ -214,6 +215,18 @@ def _suspicion(row: dict[str, float]) -> object:
     elif row["n_plates"] == 1:
         told.append("one plate")
     return "; ".join(told) or pd.NA
+
+
+def _with_doses(table: pd.DataFrame) -> pd.Series:
+    """The suspicions, and that an active dose is followed by a higher one that is not."""
+    told = table["suspicion"].copy()
+    active = table["q_value"] <= SIGNIFICANT
+    for _, doses in table[table["q_value"].notna()].groupby("treatment"):
+        idle = doses.loc[~active[doses.index], "concentration"].max()
+        for row in doses.index[active[doses.index] & (doses["concentration"] < idle)]:
+            before = "" if pd.isna(told[row]) else f"{told[row]}; "
+            told[row] = f"{before}a higher dose is not active"
+    return told
 
 
 def _tested(
