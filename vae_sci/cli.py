@@ -672,7 +672,7 @@ def neighbors(
 ) -> None:
     """The cells nearest in latent space to one of the results or to an image, nearest first.
 
-    Example: `vae-sci neighbors plate1/B02/1/7 -k 20 --tiles near.png`
+    Example: `vae-sci neighbors plate1/C05/1/11 -k 20 --tiles near.png`
     Example: `vae-sci neighbors --image tile.tif --plate plate1`
     """
     from vae_sci.results import open_results
@@ -711,7 +711,7 @@ def show(
 ) -> None:
     """Draw one cell: its tile, the model's reconstruction, its field, its neighbours, its row.
 
-    Example: `vae-sci show plate1/B02/1/7` writes `plate1_B02_1_7.png`.
+    Example: `vae-sci show plate1/C05/1/11` writes `plate1_C05_1_11.png`.
     """
     from vae_sci.results import open_results
 
