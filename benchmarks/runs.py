@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vae_sci.config import PhenotypesSettings
+from vae_sci.config import PhenotypesSettings, parse
 from vae_sci.contracts import EMBEDDINGS
 from vae_sci.errors import ContractError, InputError
 from vae_sci.phenotypes.baselines import unit
+from vae_sci.phenotypes.h5ad import read_h5ad
 from vae_sci.phenotypes.profiles import latent_columns
 from vae_sci.results import Results, open_results
 
@@ -32,15 +33,9 @@ def open_run(data: Path, results: Path, model: str) -> Results:
 
 def run_settings(run: Results) -> PhenotypesSettings:
     """The settings with which the run normalised, from its cells.h5ad."""
-    import anndata
-
     path = run.path / "phenotypes" / run.model / "cells.h5ad"
-    table = anndata.read_h5ad(path, backed="r")
-    values = table.uns["vae_sci"]["settings"]
-    table.file.close()
-    return PhenotypesSettings.model_validate(
-        {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
-    )
+    _, about = read_h5ad(path)
+    return parse(PhenotypesSettings, about["settings"], str(path))
 
 
 def read_features(path: Path, cells: pd.DataFrame) -> Array:

@@ -19,6 +19,7 @@ from vae_sci.contracts import (
     DOSES,
     EMBEDDINGS,
     ENRICHMENT,
+    FIELDS,
     NORMALIZATION,
     PROFILES,
     RESOLUTIONS,
@@ -173,6 +174,26 @@ def test_fallback_is_a_column_a_warning_and_a_line_of_scores(
     assert scores["normalized_by"] == {"plate": 140, "batch": 40}
     assert [r.getMessage() for r in caplog.records if r.name == "vae_sci"] == scores["warnings"]
     assert "P2 (20 cells in 1 wells)" in scores["warnings"][0]
+
+
+def test_an_imaged_well_without_a_cell_is_told(screen: Any) -> None:
+    screen.add("P1")
+    plain = {"string": "a", "Int64": 1, "float64": 0.5, "bool": False}
+    wells = ["B02", "C02", "C03"]
+    fields = pd.DataFrame({c.name: [plain[c.type]] * len(wells) for c in FIELDS.columns})
+    FIELDS.write(fields.assign(plate="P1", well=wells), screen.results / "images" / "P1.parquet")
+    for contract, path in ((TILES, screen.tiles("P1")), (EMBEDDINGS, screen.embedding("P1"))):
+        table = contract.read(path)
+        contract.write(table[~table["cell_id"].str.contains("/C03/")], path)
+    folder = make(screen)
+    warnings = json.loads((folder / "scores.json").read_text())["warnings"]
+    assert warnings == ["imaged wells without a cell (1): P1/C03"]
+    cells = CELLS.read(folder / "cells.parquet")
+    control = cells["control"].to_numpy()
+    np.testing.assert_allclose(cells.loc[control, "z_000"].mean(), 0, atol=1e-9)
+    row = TREATMENTS.read(folder / "treatments.csv").set_index("treatment").loc["moved"]
+    assert (row["n_wells"], row["n_empty_wells"], row["cell_count"]) == (1, 1, 0.5)
+    assert "wells without a cell: 1" in row["suspicion"]
 
 
 @pytest.mark.parametrize("lost_from", ["tiles", "embedding"])

@@ -93,8 +93,8 @@ def make_phenotypes(
     z, levels, warnings, after = normalize_fully(raw.to_numpy(), cells, settings, seed)
     empty = empty_wells(rows, results, cells)
     if len(empty):
-        names = (empty["plate"] + "/" + empty["well"]).tolist()
-        warnings.append(f"{len(names)} wells were imaged and have no cell: {_some(names)}")
+        lost = empty["plate"] + "/" + empty["well"]
+        warnings.append(f"imaged wells without a cell ({len(lost)}): {_some(lost)}")
     if not cells["control"].any():
         warnings.append("no control cells: what compares treatments with controls is left empty")
     for warning in warnings:
