@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from vae_sci.phenotypes import place as room
-from vae_sci.phenotypes.place import fitted_rows, place
+from vae_sci.phenotypes.place import elect, place
 
 MIDDLES = np.array([[0.0, 0, 0], [4, 0, 0], [0, 4, 0], [0, 0, 4]])
 SHARES = np.array([0.6, 0.25, 0.1, 0.05])
@@ -20,24 +20,11 @@ def draw(n: int, seed: int, apart: float = 1.0) -> tuple[np.ndarray, np.ndarray]
     return apart * MIDDLES[cloud] + rng.normal(size=(n, 3)), cloud
 
 
-def test_fitted_cells_are_the_same_share_of_every_well() -> None:
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 400, 50)
-    wells = rng.permutation(np.repeat([f"P/{k}" for k in range(50)], sizes))
-    rows = fitted_rows(wells, 1000, seed=3)
-    assert len(rows) == 1000
-    assert (np.diff(rows) > 0).all()
-    kept = np.array([(wells[rows] == f"P/{k}").sum() for k in range(50)])
-    assert (np.abs(kept - sizes * 1000 / len(wells)) < 1).all()
-    assert not np.array_equal(rows, fitted_rows(wells, 1000, seed=4))
-    np.testing.assert_array_equal(rows, fitted_rows(wells, 1000, seed=3))
-    np.testing.assert_array_equal(fitted_rows(wells, len(wells), 0), np.arange(len(wells)))
-
-
-def test_every_cell_of_a_well_can_be_fitted() -> None:
-    wells = np.repeat(["P/1", "P/2"], [30, 10])
-    seen = {row for seed in range(200) for row in fitted_rows(wells, 20, seed)}
-    assert seen == set(range(40))
+def test_an_election_by_hand() -> None:
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    voters = np.array([[0, 1, 6, 7], [0, 1, 2, 6], [9, 0, 1, 6]])
+    # Shares of the votes minus 0.6, 0.3, 0.1: -0.1, 0.2; 0.15, -0.05; -0.1, -0.05, 0.15.
+    assert elect(labels, voters).tolist() == [1, 0, 2]
 
 
 def test_fitted_cells_are_placed_in_their_own_cluster() -> None:

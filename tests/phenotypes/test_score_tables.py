@@ -18,7 +18,6 @@ from vae_sci.errors import InputError
 from vae_sci.phenotypes.make import make_phenotypes
 from vae_sci.phenotypes.score_tables import (
     Score,
-    draw_cells,
     make_scores,
     run_features,
     score_tables,
@@ -188,14 +187,6 @@ def test_replicates_by_treatment_say_who_is_active_and_why_others_were_not_teste
     assert table.loc["b2", "untested"] == "one well"
     assert np.isnan(table.loc["b2", "map"])
     assert "DMSO" not in table.index
-
-
-def test_cells_are_drawn_evenly_from_wells() -> None:
-    cells = pd.DataFrame({"plate": "P", "well": ["A"] * 100 + ["B"] * 5 + ["C"] * 30})
-    drawn = cells["well"].iloc[draw_cells(cells, 25, 0)].value_counts()
-    assert drawn.to_dict() == {"A": 10, "C": 10, "B": 5}
-    assert len(draw_cells(cells, 1000, 0)) == 135
-    assert len(draw_cells(cells, 1000, 0, per_well=20)) == 45
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from vae_sci.contracts import RESOLUTIONS
 from vae_sci.phenotypes import stability
+from vae_sci.phenotypes.cluster import leiden, network
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
 from vae_sci.phenotypes.stability import (
     Clusters,
@@ -32,8 +33,9 @@ def clouds(sizes: tuple[int, ...], apart: float, d: int = 6) -> tuple[np.ndarray
 
 def clusters(z: np.ndarray, resolutions: tuple[float, ...], seed: int = 0) -> Clusters:
     wells = np.array([f"P/{k % 24}" for k in range(len(z))])
-    graph = fuzzy_graph(*nearest(z, 15))
-    return find_clusters(z, graph, wells, resolutions, 15, seed)
+    indices, distances = nearest(z, 15)
+    graph = fuzzy_graph(indices, distances)
+    return find_clusters(z, indices, graph, wells, resolutions, seed)
 
 
 def test_jaccard_by_hand() -> None:
@@ -66,6 +68,13 @@ def test_one_cloud_that_is_cut_is_unstable_and_where_there_is_a_choice_it_is_not
     assert (cut.stability < 0.75).all()
     assert cut.resolutions["stable_share"].tolist() == [0]
     assert clusters(z, (0.1, 1.5)).labels.max() == 0
+
+
+def test_clusters_that_overlap_are_nearer_the_truth_after_the_election() -> None:
+    z, truth = clouds((900, 600, 400, 100), apart=3.5, d=32)
+    graph = fuzzy_graph(*nearest(z, 15))
+    before = adjusted_rand_score(truth, leiden(network(graph), 0.7, seed=0))
+    assert adjusted_rand_score(truth, clusters(z, (0.7,)).labels) > before + 0.01
 
 
 def test_the_finest_resolution_with_enough_stable_cells_is_chosen() -> None:

@@ -19,7 +19,7 @@ from vae_sci.contracts import CELLS, TILES
 from vae_sci.errors import ContractError
 from vae_sci.report.explorer import atlas
 from vae_sci.report.explorer.make import make_explorer
-from vae_sci.report.explorer.sample import along_map, by_well
+from vae_sci.report.explorer.order import along_map
 from vae_sci.report.explorer.scripts import packed, packed_column, write_script
 from vae_sci.report.images import composite, read_tiles
 
@@ -67,28 +67,6 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(screen: Path) -> Path:
     """The explorer of all cells."""
     return make_explorer(screen, "vae", ReportSettings(), seed=0).page.parent
-
-
-def test_no_well_is_lost_and_shares_are_kept():
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 400, 60)
-    cells = pd.DataFrame({"plate": "P", "well": np.repeat([f"W{k:02d}" for k in range(60)], sizes)})
-    cells = cells.sample(frac=1, random_state=0, ignore_index=True)
-    rows = by_well(cells, 3000, seed=1)
-    assert len(rows) == len(np.unique(rows)) == 3000
-    kept = cells.iloc[rows]["well"].value_counts()
-    expected = cells["well"].value_counts() * 3000 / len(cells)
-    assert set(kept.index) == set(cells["well"])
-    assert (kept - expected).abs().max() <= 1.5  # the one that each well has for certain
-    assert np.array_equal(rows, by_well(cells, 3000, seed=1))
-    assert not np.array_equal(rows, by_well(cells, 3000, seed=2))
-
-
-def test_few_cells_are_all_shown_and_few_places_go_to_other_wells_each():
-    cells = pd.DataFrame({"plate": "P", "well": [f"W{k // 3}" for k in range(30)]})
-    assert by_well(cells, 30, seed=0).tolist() == list(range(30))
-    rows = by_well(cells, 4, seed=0)
-    assert cells.iloc[rows]["well"].nunique() == len(rows) == 4
 
 
 def test_cells_that_follow_each_other_lie_near_each_other_on_the_map():

@@ -17,8 +17,9 @@ from vae_sci.phenotypes.h5ad import read_h5ad
 from vae_sci.phenotypes.make import read_cells
 from vae_sci.phenotypes.neighbours import nearest_among
 from vae_sci.phenotypes.normalize import normalize, refuse_harmony
-from vae_sci.phenotypes.place import fitted_rows, place
+from vae_sci.phenotypes.place import place
 from vae_sci.phenotypes.profiles import latent_columns
+from vae_sci.phenotypes.sample import in_proportion
 
 log = logging.getLogger("vae_sci")
 
@@ -85,8 +86,7 @@ def _own_distances(
     fitted: pd.DataFrame, z: NDArray[np.float64], k: int, seed: int
 ) -> NDArray[np.float64]:
     """Mean distance of fitted cells to their k nearest others, of some of every well, sorted."""
-    wells = (fitted["plate"] + "/" + fitted["well"]).to_numpy(dtype=str)
-    some = fitted_rows(wells, COMPARED, seed)
+    some = in_proportion(fitted, COMPARED, seed)
     _, distances = nearest_among(z[some], z, k + 1)  # the first is the cell itself, or its copy
     others: Any = distances[:, 1:] if distances.shape[1] > 1 else distances
     return np.sort(others.mean(axis=1).astype(np.float64))

@@ -38,8 +38,9 @@ from vae_sci.phenotypes.h5ad import write_h5ad
 from vae_sci.phenotypes.map import draw_map
 from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
 from vae_sci.phenotypes.normalize import normalization_table, normalize, normalize_fully
-from vae_sci.phenotypes.place import fitted_rows, place
+from vae_sci.phenotypes.place import place
 from vae_sci.phenotypes.profiles import TREATMENT, latent_columns, write_profiles
+from vae_sci.phenotypes.sample import in_proportion
 from vae_sci.phenotypes.stability import BOOTSTRAPS, Clusters, find_clusters
 from vae_sci.phenotypes.treatments import dose_table, similarity_table, treatment_table
 
@@ -205,12 +206,12 @@ def _add_clusters(
     """
     wells = (cells["plate"] + "/" + cells["well"]).to_numpy(dtype=str)
     k = settings.neighbours
-    rows = fitted_rows(wells, settings.fitted_cells, seed)
+    rows = in_proportion(cells, settings.fitted_cells, seed)
     fitted = z[rows]
     indices, distances = nearest(fitted, k)
     graph = fuzzy_graph(indices, distances)
     done()
-    clusters = find_clusters(fitted, graph, wells[rows], settings.resolutions, k, seed, done)
+    clusters = find_clusters(fitted, indices, graph, wells[rows], settings.resolutions, seed, done)
     labels = clusters.labels
     picture = draw_map(fitted, graph, settings.umap_min_dist, seed)
     done()

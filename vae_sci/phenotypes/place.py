@@ -30,19 +30,23 @@ class Placed(NamedTuple):
     """(N,) mean distance to them all, in units of z."""
 
 
-def fitted_rows(wells: NDArray[np.str_], most: int, seed: int) -> NDArray[np.int64]:
-    """At most `most` rows, sorted: the same share of every well's cells, at random.
+def elect(labels: NDArray[np.int64], voters: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Cluster (N,) that the voters (N, k) elect, rows of the fitted cells with `labels` (M,).
 
-    Shares are rounded up and down at random where they are no whole numbers of cells.
+    It is the cluster whose share of the votes lies farthest above its share of the fitted cells:
+    what modularity weighs too. By the most votes, large clusters would win too often, since in many
+    dimensions some of their cells are near to everything. Where two lie as far above, it is the
+    first voter's.
     """
-    if len(wells) <= most:
-        return np.arange(len(wells))
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(wells))
-    order = order[np.argsort(wells[order], kind="stable")]
-    # Every (N / most)-th cell of wells that follow each other.
-    places = (np.arange(most) + rng.uniform()) * (len(wells) / most)
-    return np.sort(order[places.astype(np.int64)])
+    shares = np.bincount(labels) / len(labels)
+    cluster = np.empty(len(voters), dtype=np.int64)
+    for start in range(0, len(voters), BLOCK):
+        votes = labels[voters[start : start + BLOCK]]
+        # For every voter, the share that lies in its cluster.
+        alike = (votes[:, :, None] == votes[:, None, :]).mean(axis=2)
+        best = (alike - shares[votes]).argmax(axis=1)
+        cluster[start : start + BLOCK] = votes[np.arange(len(votes)), best]
+    return cluster
 
 
 def place(
@@ -55,10 +59,7 @@ def place(
     """Place z (N, d), N at least 1, by the votes of its k nearest among `fitted` (M, d).
 
     Of these, `labels` (M,) are the clusters and `picture` (M, 2) the coordinates. A cell gets the
-    cluster whose share of its votes lies farthest above the cluster's share of the fitted cells:
-    what modularity weighs too. By the most votes, large clusters would win too often, since in many
-    dimensions some of their cells are near to everything. Where two lie as far above, the nearest
-    neighbour's.
+    cluster that its neighbours `elect`.
 
     The coordinates of a placed cell are the mean over the neighbours that voted for its cluster, so
     that no cell comes to lie between two clusters.
@@ -78,11 +79,8 @@ def _place(
     k: int,
 ) -> Placed:
     indices, distances = nearest_among(z, fitted, k)
+    cluster = elect(labels, indices)
     votes = labels[indices]
-    shares = np.bincount(labels) / len(labels)
-    # For every neighbour, the share that lies in its cluster.
-    mine = (votes[:, :, None] == votes[:, None, :]).mean(axis=2)
-    cluster = votes[np.arange(len(z)), (mine - shares[votes]).argmax(axis=1)]
     chosen = (votes == cluster[:, None]).astype(np.float64)
     middle = np.einsum("nk,nkc->nc", chosen, picture[indices]) / chosen.sum(axis=1)[:, None]
     return Placed(cluster, chosen.mean(axis=1), middle.astype(np.float32), distances.mean(axis=1))

@@ -30,6 +30,7 @@ from vae_sci.phenotypes.replicates import (
     replicate_correlation,
     unrelated_correlations,
 )
+from vae_sci.phenotypes.sample import evenly
 from vae_sci.phenotypes.scores import (
     Labels,
     Retrieval,
@@ -158,7 +159,7 @@ def run_features(
     cells = CELLS.read(folder / "cells.parquet")
     counts = cell_counts(cells)
     n_wells = len(cells[["plate", "well"]].drop_duplicates())
-    kept = draw_cells(cells, max(PROFILED_CELLS, PROFILED_PER_WELL * n_wells), seed)
+    kept = evenly(cells, max(PROFILED_CELLS, PROFILED_PER_WELL * n_wells), seed)
     cells, counts = cells.iloc[kept].reset_index(drop=True), counts[kept]
     raw, _ = read_h5ad(folder / "cells.h5ad")
     pixels = pixel_features(results, cells, raw.shape[1], seed, progress)
@@ -174,17 +175,6 @@ def cell_counts(cells: pd.DataFrame) -> Array:
     return np.log2(
         cells.groupby(["plate", "well"])["cell_id"].transform("size").to_numpy(np.float64)
     )[:, None]
-
-
-def draw_cells(
-    cells: pd.DataFrame, most: int, seed: int, per_well: int | None = None
-) -> NDArray[np.int64]:
-    """Rows of at most `most` cells (columns plate, well), as evenly from wells as they allow."""
-    order = np.random.default_rng(seed).permutation(len(cells))
-    turn = cells.iloc[order].groupby(["plate", "well"]).cumcount().to_numpy()
-    if per_well is not None:
-        order, turn = order[turn < per_well], turn[turn < per_well]
-    return np.asarray(np.sort(order[np.argsort(turn, kind="stable")[:most]]))
 
 
 def score_tables(
@@ -227,7 +217,7 @@ def label_scores(features: Array, cells: pd.DataFrame, label: str, seed: int) ->
 
 def _by_cell(features: Array, cells: pd.DataFrame, seed: int) -> Iterator[Score]:
     """k-NN and linear probe on single cells, plates held out; wells, where plates are too few."""
-    chosen = draw_cells(cells, PROBED_CELLS, seed, PROBED_PER_WELL)
+    chosen = evenly(cells, PROBED_CELLS, seed, PROBED_PER_WELL)
     part = cells.iloc[chosen]
     for held_out in ("plates", "wells"):
         groups = part["plate"] if held_out == "plates" else part["plate"] + "/" + part["well"]

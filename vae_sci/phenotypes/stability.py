@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vae_sci.phenotypes.cluster import STABLE, leiden, network
-from vae_sci.phenotypes.neighbours import fuzzy_graph, nearest
+from vae_sci.phenotypes.cluster import STABLE, by_size, leiden, network
+from vae_sci.phenotypes.neighbours import Indices, fuzzy_graph, nearest
+from vae_sci.phenotypes.place import elect
 
 Labels = NDArray[np.int64]
 
@@ -44,17 +45,19 @@ class Clusters(NamedTuple):
 
 def find_clusters(
     z: NDArray[np.floating[Any]],
+    indices: Indices,
     graph: Any,
     wells: NDArray[np.str_],
     resolutions: Sequence[float],
-    k: int,
     seed: int,
     done: Callable[[], None] = lambda: None,
 ) -> Clusters:
     """Leiden clusters of z (N, d) at the finest resolution at which they are stable.
 
-    At every resolution the neighbour `graph` of z is clustered, and so are `BOOTSTRAPS` samples of
-    the cells with k neighbours each. A cluster's stability is the mean over samples of the largest
+    At every resolution the neighbour `graph` of z, made from the neighbours `indices` (N, k + 1),
+    is clustered by Leiden, and each cell then goes where it and its neighbours `elect`: cells that
+    were left between two clusters, or alone, find one. So are `BOOTSTRAPS` samples of the cells,
+    with as many neighbours each. A cluster's stability is the mean over samples of the largest
     Jaccard index with any cluster of the sample, on the cells that both contain (Hennig 2007).
     Chosen is the finest resolution at which `ENOUGH` of the cells lie in clusters whose stability
     is at least `STABLE`; where there is none, the one with the most such cells.
@@ -65,12 +68,13 @@ def find_clusters(
 
     tried = sorted(resolutions)
     whole = network(graph)
-    found = [leiden(whole, resolution, seed) for resolution in tried]
+    found = [_clustered(whole, indices, resolution, seed) for resolution in tried]
     again: list[list[NDArray[np.float64]]] = [[] for _ in tried]
     for number, rows in enumerate(samples(wells, seed), start=1):
-        part = network(fuzzy_graph(*nearest(z[rows], k)))
+        near, distances = nearest(z[rows], indices.shape[1] - 1)
+        part = network(fuzzy_graph(near, distances))
         for place, resolution in enumerate(tried):
-            other = leiden(part, resolution, seed + number)
+            other = _clustered(part, near, resolution, seed + number)
             again[place].append(largest_jaccard(found[place], rows, other))
         done()
     stability = [_mean(np.array(indices)) for indices in again]
@@ -79,7 +83,7 @@ def find_clusters(
             "resolution": tried,
             "n_clusters": [len(values) for values in stability],
             "seed_agreement": [
-                float(adjusted_rand_score(labels, leiden(whole, resolution, seed + 1)))
+                float(adjusted_rand_score(labels, _clustered(whole, indices, resolution, seed + 1)))
                 for labels, resolution in zip(found, tried, strict=True)
             ],
             "stability": [
@@ -95,6 +99,12 @@ def find_clusters(
     chosen = choose(table["stable_share"].to_numpy())
     table["chosen"] = np.arange(len(table)) == chosen
     return Clusters(found[chosen], stability[chosen], table)
+
+
+def _clustered(network: Any, indices: Indices, resolution: float, seed: int) -> Labels:
+    """Leiden's clusters (N,) after one election, numbered from 0 by falling size."""
+    elected = elect(leiden(network, resolution, seed), indices)
+    return by_size(elected)[np.unique(elected, return_inverse=True)[1]]
 
 
 def samples(wells: NDArray[np.str_], seed: int) -> Iterator[NDArray[np.int64]]:

@@ -21,9 +21,10 @@ from vae_sci.contracts import CELLS, TILES
 from vae_sci.errors import ContractError
 from vae_sci.files import publish
 from vae_sci.phenotypes.profiles import latent_columns
+from vae_sci.phenotypes.sample import in_proportion
 from vae_sci.report import images
 from vae_sci.report.explorer import atlas
-from vae_sci.report.explorer.sample import along_map, by_well
+from vae_sci.report.explorer.order import along_map
 from vae_sci.report.explorer.scripts import kind_of, packed, packed_column, write_script
 from vae_sci.report.style import CATEGORIES, NOT_GIVEN, SEQUENTIAL
 from vae_sci.tiles.store import store_about
@@ -110,7 +111,7 @@ def _cells(path: Path, most: int, seed: int) -> tuple[pd.DataFrame, int]:
 
     try:
         wells = pd.read_parquet(path, columns=["plate", "well"])
-        rows = by_well(wells, most, seed)
+        rows = in_proportion(wells, most, seed)
         parts, start = [], 0
         for batch in pq.ParquetFile(path).iter_batches():
             first, last = np.searchsorted(rows, (start, start + len(batch)))

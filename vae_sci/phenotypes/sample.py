@@ -1,4 +1,4 @@
-"""Which cells the explorer shows, and in which order."""
+"""Cells drawn at random, well by well: for what need not, or cannot, look at all of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_BITS = 12  # of each coordinate, in the order along the map
 
-
-def by_well(cells: pd.DataFrame, most: int, seed: int) -> NDArray[np.int64]:
+def in_proportion(cells: pd.DataFrame, most: int, seed: int) -> NDArray[np.int64]:
     """Rows of at most `most` cells, drawn without replacement, each well in proportion.
 
     A well keeps at least one cell as long as there are no more wells than `most`; shares are
@@ -35,12 +33,12 @@ def by_well(cells: pd.DataFrame, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(order[rank < np.repeat(kept, counts)])
 
 
-def along_map(xy: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Order of points (N, 2) along a Morton curve: neighbours on the map share their atlases."""
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    grid = ((xy - low) / np.where(high > low, high - low, 1) * (2**_BITS - 1)).astype(np.int64)
-    code = np.zeros(len(xy), dtype=np.int64)
-    for bit in range(_BITS):
-        code |= ((grid[:, 0] >> bit) & 1) << (2 * bit)
-        code |= ((grid[:, 1] >> bit) & 1) << (2 * bit + 1)
-    return np.argsort(code, kind="stable")
+def evenly(
+    cells: pd.DataFrame, most: int, seed: int, per_well: int | None = None
+) -> NDArray[np.int64]:
+    """Rows of at most `most` cells (columns plate, well), as evenly from wells as they allow."""
+    order = np.random.default_rng(seed).permutation(len(cells))
+    turn = cells.iloc[order].groupby(["plate", "well"]).cumcount().to_numpy()
+    if per_well is not None:
+        order, turn = order[turn < per_well], turn[turn < per_well]
+    return np.asarray(np.sort(order[np.argsort(turn, kind="stable")[:most]]))
