@@ -408,7 +408,10 @@ class ReportSettings(Room):
         (), description="further columns of cells.parquet to colour a UMAP by, such as moa"
     )
     explorer_cells: int = Field(
-        100_000, ge=1, description="cells in the explorer at most, drawn from every well"
+        100_000,
+        ge=1,
+        le=300_000,  # 1.2 GB for each 100,000: what its rule asks for is enough
+        description="cells in the explorer at most, drawn from every well",
     )
 
 
