@@ -1,13 +1,13 @@
 """Is the flat field that was planted found, and nothing where there is none?
 
-    python benchmarks/flat_field.py --json FILE [--seeds N ...] [--cells N ...]
+    python benchmarks/flat_field.py --json FILE [--seeds N ...] [--cells N ...] [--fields N]
 
-Plates of the simulated demo screen (512 × 512, 88 fields, three channels), drawn once per seed and
-number of cells a field, then exposed with the recipe's vignetting and without. Per channel: median
-absolute relative error of the recovered field (both of mean 1), and the coefficient of variation
-of the mean light of whole cells between 3 × 3 positions in the field: as seen, after correction,
-and under even light, which is what chance leaves. Cells are the truth's; in the nucleus channel,
-nuclei.
+Plates of the simulated demo screen (512 × 512, 44 wells with --fields in each, three channels),
+drawn once per seed and number of cells a field, then exposed with the recipe's vignetting and
+without. Per channel: median absolute relative error of the recovered field (both of mean 1), and
+the coefficient of variation of the mean light of whole cells between 3 × 3 positions in the field:
+as seen, after correction, and under even light, which is what chance leaves. Cells are the truth's;
+in the nucleus channel, nuclei.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def variation(
     return float(means.std() / means.mean())
 
 
-def measure(recipe: Recipe, seed: int, cells: int) -> Iterator[dict[str, Any]]:
+def measure(recipe: Recipe, seed: int, cells: int, per_well: int) -> Iterator[dict[str, Any]]:
     """One row per channel, with vignetting and without."""
-    fields = recipe.fields.model_copy(update={"cells": cells})
+    fields = recipe.fields.model_copy(update={"cells": cells, "per_well": per_well})
     recipe = recipe.model_copy(update={"seed": seed, "fields": fields})
     lights, labels = draw(recipe)
     rng = generator(recipe, recipe.plates[0].name, "vignette")
@@ -102,6 +102,7 @@ def measure(recipe: Recipe, seed: int, cells: int) -> Iterator[dict[str, Any]]:
             yield {
                 "seed": seed,
                 "cells": cells,
+                "fields": len(lights),
                 "light": kind,
                 "channel": channel,
                 "error": float(np.median(np.abs(found.gain[c] / flat[c] - 1))),
@@ -121,11 +122,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14])
     parser.add_argument("--cells", type=int, nargs="+", default=[24, 8])
+    parser.add_argument("--fields", type=int, default=2, help="of each well")
     chosen = parser.parse_args()
     recipe, rows = read_recipe(RECIPE), []
     for cells in chosen.cells:
         for seed in chosen.seeds:
-            for row in measure(recipe, seed, cells):
+            for row in measure(recipe, seed, cells, chosen.fields):
                 rows.append(row)
                 print(
                     f"seed {row['seed']}, {row['cells']} cells, {row['light']}, {row['channel']}: "
