@@ -489,8 +489,9 @@ TREATMENTS = Contract(
         Column(
             "q_value",
             "float64",
-            "false discovery rate among all treatments tested, if this and all with a smaller "
-            "p_value are taken for active",
+            "false discovery rate among all treatments tested, if this and all with a smaller one "
+            "are taken for active; a dose counts with the largest p_value of itself and all higher "
+            "doses",
             nullable=True,
         ),
         Column("untested", "string", "why there is no p_value; empty: there is", nullable=True),
@@ -540,8 +541,8 @@ TREATMENTS = Contract(
             "suspicion",
             "string",
             "what else may have moved the cells: few cells, wells without any, edge wells, plates "
-            "that do not agree, one well or plate; or that a higher dose is not active; empty: "
-            "nothing was seen",
+            "that do not agree, one well or plate; or, of a dose that would be active by itself, "
+            "that a higher one is not; empty: nothing was seen",
             nullable=True,
         ),
         Column(

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -21,6 +22,7 @@ from vae_sci.phenotypes.permutation import (
     too_few,
     trend_p_value,
 )
+from vae_sci.phenotypes.treatments import stepped_down
 
 
 def wells(n_controls: int, n_treated: int, plates: int, rng: np.random.Generator) -> tuple:
@@ -183,7 +185,7 @@ def test_doses_are_ordered_and_alike_treatments_find_each_other(screen: Any):
     assert (similar.groupby(["treatment", "concentration"])["cosine"].diff().dropna() <= 0).all()
 
 
-def test_an_active_dose_below_idle_ones_is_suspicious(screen: Any):
+def test_doses_count_from_the_highest_down(screen: Any):
     layout = {f"B{i:02d}": ("DMSO", 0.0, True) for i in range(2, 10)}
     for row, dose in zip("CD", (1.0, 10.0), strict=True):
         layout |= {f"{row}{i:02d}": ("odd", dose, False) for i in (2, 3)}
@@ -194,9 +196,25 @@ def test_an_active_dose_below_idle_ones_is_suspicious(screen: Any):
         shift_by_dose(screen, plate, layout, shifts)
     make_phenotypes(screen.rows, screen.results, "vae", PhenotypesSettings(), 0)
     table = TREATMENTS.read(screen.results / "phenotypes" / "vae" / "treatments.csv")
-    told = table.set_index(["treatment", "concentration"])["suspicion"]
+    table = table.set_index(["treatment", "concentration"])
+    told, q = table["suspicion"], table["q_value"]
+    assert table.loc[("odd", 1.0), "p_value"] < 0.002
+    assert q["odd", 1.0] == q["odd", 10.0] > 0.05
+    assert (q[["flat"]] < 0.01).all()
     assert told["odd", 1.0] == "a higher dose is not active"
     assert told[[("odd", 10.0), ("flat", 1.0), ("flat", 10.0)]].isna().all()
+
+
+def test_a_dose_counts_with_the_largest_p_of_itself_and_all_higher_ones():
+    table = pd.DataFrame(
+        {
+            "treatment": ["a", "a", "a", "a", "b", "b", "c"],
+            "concentration": [10.0, 0.1, 1.0, 5.0, 1.0, np.nan, 2.0],
+            "p_value": [0.01, 0.02, 0.3, np.nan, 0.5, 0.001, 0.04],
+        }
+    )
+    found = stepped_down(table).to_list()
+    np.testing.assert_array_equal(found, [0.01, 0.3, 0.3, np.nan, 0.5, 0.001, 0.04])
 
 
 def shift_by_dose(

@@ -96,7 +96,7 @@ def treatment_table(
             row["suspicion"] = _suspicion(row)
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[column.name for column in TREATMENTS.columns])
-    table["q_value"] = q_values(table["p_value"])
+    table["q_value"] = q_values(stepped_down(table))
     table["suspicion"] = _with_doses(table)
     ranked = enrichment[enrichment["log2_enrichment"] > 0].sort_values(
         ["p_value", "log2_enrichment"], ascending=[True, False], kind="stable"
@@ -104,6 +104,16 @@ def treatment_table(
     top = ranked.groupby(TREATMENT, dropna=False)["cluster"].first().rename("most").reset_index()
     most = table.merge(top, on=TREATMENT, how="left", validate="one_to_one")["most"]
     return table.assign(top_cluster=most.fillna(table["top_cluster"]).to_numpy())
+
+
+def stepped_down(table: pd.DataFrame) -> pd.Series:
+    """p-values of table `TREATMENTS`, none smaller than that of a higher dose.
+
+    Doses are tested from the highest down, as in toxicology, and the first that does not differ
+    ends it (Tukey, Ciminera & Heyse 1985): the largest p-value so far is the adjusted one.
+    """
+    known = table[table["concentration"].notna()].sort_values("concentration", ascending=False)
+    return known.groupby("treatment")["p_value"].cummax().combine_first(table["p_value"])
 
 
 def dose_table(wells: pd.DataFrame, treatments: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -218,14 +228,12 @@ def _suspicion(row: dict[str, float]) -> object:
 
 
 def _with_doses(table: pd.DataFrame) -> pd.Series:
-    """The suspicions, and that an active dose is followed by a higher one that is not."""
+    """The suspicions, and where a dose is not active only since a higher one is not."""
     told = table["suspicion"].copy()
-    active = table["q_value"] <= SIGNIFICANT
-    for _, doses in table[table["q_value"].notna()].groupby("treatment"):
-        idle = doses.loc[~active[doses.index], "concentration"].max()
-        for row in doses.index[active[doses.index] & (doses["concentration"] < idle)]:
-            before = "" if pd.isna(told[row]) else f"{told[row]}; "
-            told[row] = f"{before}a higher dose is not active"
+    alone = q_values(table["p_value"]) <= SIGNIFICANT
+    for row in table.index[alone & (table["q_value"] > SIGNIFICANT)]:
+        before = "" if pd.isna(told[row]) else f"{told[row]}; "
+        told[row] = f"{before}a higher dose is not active"
     return told
 
 
