@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from vae_sci.tiles.ledger import Ledger
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
-from vae_sci.tiles.staging import CutField, Progress, staged
+from vae_sci.tiles.staging import Progress, staged
 from vae_sci.tiles.store import write_store
 
 
@@ -34,7 +33,7 @@ def make_tiles(
     images: ImagesSettings,
     seed: int,
     results: Path,
-    processes: int = 1,
+    threads: int = 1,
     progress: Progress = None,
 ) -> None:
     """Write `tiles/{plate}.zarr` and, under `measured/`, its tables of fields and of all cells.
@@ -44,8 +43,8 @@ def make_tiles(
 
     fields : the plate's table of fields (`images.index_plate`); not read for kind `tiles`.
     results : the folder of results, with the plate's flat field if `images` ask for one.
-    processes : fields that are cut side by side; the bytes do not depend on it, and what a run
-        that was cut off has done is taken up.
+    threads : fields that are cut side by side; the bytes do not depend on it, and what a run that
+        was cut off has done is taken up.
     progress : called with (fields or stacks done, all).
     Raises `InputError` where the plate gives no cell, or its stacks or table cannot be used.
     """
@@ -60,7 +59,7 @@ def make_tiles(
     }
     path = results / "tiles" / f"{row.plate}.zarr"
     table, measured, digest = make(
-        row, Path(fields), settings, images, path, about, ledger, processes, progress
+        row, Path(fields), settings, images, path, about, ledger, threads, progress
     )
     table["batch"] = row.batch
     table["tile"] = np.arange(len(table))
@@ -83,7 +82,7 @@ def _from_fields(
     path: Path,
     about: dict[str, Any],
     ledger: Ledger,
-    processes: int,
+    threads: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The plate's cells, found in its fields. Returns their table, that of the fields' quality and
@@ -100,8 +99,7 @@ def _from_fields(
     flat = None
     if images.flat_field == "retrospective":
         flat = path.parents[1] / "flat_field" / f"{row.plate}.npz"
-    make = partial(FieldCutter, row, good, size, settings.segmentation, images, pixel, flat)
-    channels = make().channels  # here too, so that what cannot be used is told before any work
+    cutter = FieldCutter(row, good, size, settings.segmentation, images, pixel, flat)
     belongs_to = {
         "algorithm": algorithms.TILES,
         "settings": settings.model_dump(mode="json"),
@@ -115,10 +113,12 @@ def _from_fields(
     n_nuclei = n_cells = 0
     tables, measured = [], []
     with (
-        staged(path.parent, row.plate, belongs_to, make, len(good), processes, progress) as files,
+        staged(
+            path.parent, row.plate, belongs_to, cutter, len(good), threads, progress
+        ) as cut_fields,
         write_store(
             path,
-            channels=channels,
+            channels=cutter.channels,
             size=size,
             dtype=str(good[0]["dtype"].iloc[0]),
             masks=True,
@@ -126,11 +126,14 @@ def _from_fields(
             about=about,
         ) as writer,
     ):
-        for file in files:
-            cut = CutField.load(file)
+        for rows, cut in zip(good, cut_fields, strict=True):
             writer.append(cut.tiles, cut.masks)
-            measured.append(cut.field)
-            tables.append(cut.cells)
+            where = {"plate": row.plate, **rows.iloc[0][["well", "site"]]}
+            measured.append(
+                pd.DataFrame(cut.field).assign(**where, channel=cutter.channels, cells=cut.n_cells)
+            )
+            names = [f"{row.plate}/{where['well']}/{where['site']}/{n}" for n in cut.labels]
+            tables.append(pd.DataFrame({"cell_id": names, **where, **cut.cells}))
             n_nuclei, n_cells = n_nuclei + cut.found, n_cells + cut.n_cells
             nuclei.update(cut.not_cells)
             lost.update(cut.not_cut)
@@ -174,7 +177,7 @@ def _from_stacks(
     path: Path,
     about: dict[str, Any],
     ledger: Ledger,
-    processes: int,
+    threads: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The plate's cells, taken from its stacks. Returns their table, one of no field and the
@@ -223,7 +226,7 @@ def _from_stacks(
             for tiles in stack.blocks(size, index):
                 writer.append(tiles)
                 ceilings = [camera_ceiling(tiles[:, c].max()) for c in range(tiles.shape[1])]
-                quality.append(tile_quality(tiles, one.names, ceilings))
+                quality.append(pd.DataFrame(tile_quality(tiles, one.names, ceilings)))
             if progress is not None:
                 progress(done, len(stacks))
     ledger.add("cells", "cell", found=len(table), kept=sum(len(q) for q in quality))

@@ -70,12 +70,7 @@ class TileWriter:
     def _flush(self) -> None:
         if not self.contrast:
             first = self._buffers[0][: self._filled]
-            self.contrast = [
-                (int(low), max(int(high), int(low) + 1))
-                for low, high in (
-                    np.percentile(first[:, c], CONTRAST) for c in range(first.shape[1])
-                )
-            ]
+            self.contrast = [_contrast(first[:, c]) for c in range(first.shape[1])]
         start, self.n_tiles = self.n_tiles, self.n_tiles + self._filled
         for array, buffer, digest in zip(self._arrays, self._buffers, self._hashes, strict=True):
             array.resize((self.n_tiles, *array.shape[1:]))
@@ -92,6 +87,15 @@ class TileWriter:
             whole.update(f"{array.basename} {array.shape} {array.dtype.str}\n".encode())
             whole.update(digest.digest())
         self.digest = whole.hexdigest()
+
+
+def _contrast(tiles: NDArray[Any]) -> tuple[int, int]:
+    """Grey levels at the percentiles `CONTRAST` of tiles (n, H, W); the second is the higher."""
+    highest = int(tiles.max())
+    counts = sum(np.bincount(tile.ravel(), minlength=highest + 1) for tile in tiles)
+    shares = np.cumsum(counts) / tiles.size
+    low, high = (int(np.searchsorted(shares, percent / 100)) for percent in CONTRAST)
+    return low, max(high, low + 1)
 
 
 @contextmanager
