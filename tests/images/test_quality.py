@@ -57,7 +57,7 @@ def test_focus_is_that_of_the_laplacian_of_the_smoothed_image() -> None:
     kernel = np.outer(binomial := np.array([1, 4, 6, 4, 1]) / 16, binomial)
     for one, found in zip(image, focus(image), strict=True):
         smooth = convolve2d(one, kernel, mode="valid")
-        edges = convolve2d(smooth, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], mode="valid")
+        edges = convolve2d(smooth, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], mode="valid")[::2]
         assert found == pytest.approx(edges.var() / smooth.var(), rel=1e-4)
 
 

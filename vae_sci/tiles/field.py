@@ -14,7 +14,7 @@ from vae_sci.images.quality import camera_ceiling, measure_field, moments
 from vae_sci.images.read import read_field
 from vae_sci.tiles.cells import cell_finder
 from vae_sci.tiles.crop import corners, crop, crop_masks, intensities, tile_quality
-from vae_sci.tiles.segment import Segmentation, label_runs
+from vae_sci.tiles.segment import Runs, Segmentation, label_runs
 from vae_sci.tiles.staging import CutField
 
 
@@ -82,10 +82,10 @@ def measure(
     Measures: y, x (mean of the nucleus, else of the cell; pixels), y0, x0, area, nucleus_area
     (pixels², NaN where nuclei are not known).
     """
-    area, y, x = _areas_and_centres(found.cells, found.labels)
+    area, y, x = _areas_and_centres(found.runs, found.labels)
     nucleus_area = np.full(len(area), np.nan)
     if found.nuclei is not None:
-        nucleus_area, y, x = _areas_and_centres(found.nuclei, found.labels)
+        nucleus_area, y, x = _areas_and_centres(label_runs(found.nuclei), found.labels)
     first = corners(np.stack([y, x], axis=1), size)
     edge = np.concatenate([found.cells[[0, -1]].ravel(), found.cells[:, [0, -1]].ravel()])
     cut = np.isin(found.labels, edge)
@@ -103,11 +103,8 @@ def measure(
     )
 
 
-def _areas_and_centres(
-    image: NDArray[np.integer], labels: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """Area, mean row and mean column (3, n) of each of `labels` (n,), rising, in `image` (H, W)."""
-    runs = label_runs(image)
+def _areas_and_centres(runs: Runs, labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Area, mean row and mean column (3, n) of each of `labels` (n,), rising."""
     number, length = np.searchsorted(labels, runs.label), runs.length.astype(np.float64)
     middle = runs.column + (length - 1) / 2
     area, rows, columns = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vae_sci import algorithms
 from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
@@ -111,7 +112,8 @@ def _from_fields(
     }
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
-    tables, measured = [], []
+    places = [(str(rows["well"].iloc[0]), str(rows["site"].iloc[0])) for rows in good]
+    cells, measured = [], []
     with (
         staged(
             path.parent, row.plate, belongs_to, cutter, len(good), threads, progress
@@ -126,18 +128,17 @@ def _from_fields(
             about=about,
         ) as writer,
     ):
-        for rows, cut in zip(good, cut_fields, strict=True):
+        for cut in cut_fields:
             writer.append(cut.tiles, cut.masks)
-            where = {"plate": row.plate, **rows.iloc[0][["well", "site"]]}
-            measured.append(
-                pd.DataFrame(cut.field).assign(**where, channel=cutter.channels, cells=cut.n_cells)
-            )
-            names = [f"{row.plate}/{where['well']}/{where['site']}/{n}" for n in cut.labels]
-            tables.append(pd.DataFrame({"cell_id": names, **where, **cut.cells}))
+            cells.append({"label": cut.labels, **cut.cells})
+            n_here = np.full(len(cutter.channels), cut.n_cells)
+            measured.append({"channel": np.array(cutter.channels), "cells": n_here, **cut.field})
             n_nuclei, n_cells = n_nuclei + cut.found, n_cells + cut.n_cells
             nuclei.update(cut.not_cells)
             lost.update(cut.not_cut)
-        table = pd.concat(tables, ignore_index=True)
+        table = _joined(row.plate, places, cells)
+        named = zip(table["well"], table["site"], table.pop("label"), strict=True)
+        table["cell_id"] = [f"{row.plate}/{well}/{site}/{label}" for well, site, label in named]
         if row.masks is None:
             ledger.add("nuclei", "nucleus", found=n_nuclei, kept=n_cells, dropped=dict(nuclei))
         ledger.add("cells", "cell", found=n_cells, kept=len(table), dropped=dict(lost))
@@ -151,7 +152,17 @@ def _from_fields(
                 f"{n_nuclei} {what} in {len(good)} fields, none kept ({counts or 'none found'})",
                 f"check {setting} and tiles: size against one image",
             )
-    return table, fields_against_plate(pd.concat(measured, ignore_index=True)), writer.digest
+    return table, fields_against_plate(_joined(row.plate, places, measured)), writer.digest
+
+
+def _joined(
+    plate: str, places: list[tuple[str, str]], parts: list[dict[str, NDArray[Any]]]
+) -> pd.DataFrame:
+    """What the fields tell, by column, in one table; `places`: their wells and sites."""
+    count = [len(next(iter(part.values()))) for part in parts]
+    wells, sites = (np.repeat(names, count) for names in zip(*places, strict=True))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return pd.DataFrame({"plate": plate, "well": wells, "site": sites, **columns})
 
 
 def common_pixel_size(index: pd.DataFrame) -> float | None:

@@ -27,34 +27,6 @@ from vae_sci.tiles.plugin import Find
 SMALLEST, LARGEST = 0.21, 5.0
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """Cells of one field.
-
-    cells, nuclei : labels (H, W), 0 outside; a nucleus carries its cell's label, and several
-        nuclei may share one. None: nuclei are not known.
-    found : nuclei before anything was dropped.
-    dropped : reason → number of nuclei that are no cell of their own.
-    labels : (n_cells,), those of the cells, rising.
-    """
-
-    cells: NDArray[np.integer]
-    nuclei: Labels | None
-    found: int
-    dropped: dict[str, int]
-    labels: NDArray[np.integer]
-
-    @property
-    def n_cells(self) -> int:
-        return len(self.labels)
-
-
-def from_labels(labels: NDArray[np.integer]) -> Segmentation:
-    """The cells that `labels` (H, W) outline, 0 outside."""
-    there = np.unique(label_runs(labels).label)
-    return Segmentation(labels, None, len(there), {}, there)
-
-
 class Runs(NamedTuple):
     """Pixels of one label that follow each other in a row: label, row, first column and length of
     each run (N,). There are far fewer of them than pixels."""
@@ -76,6 +48,37 @@ def label_runs(labels: NDArray[np.integer]) -> Runs:
     start, length = start[inside], length[inside]
     row, column = np.divmod(start, labels.shape[1])
     return Runs(labels.ravel()[start], row, column, length)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Cells of one field.
+
+    cells, nuclei : labels (H, W), 0 outside; a nucleus carries its cell's label, and several
+        nuclei may share one. None: nuclei are not known.
+    found : nuclei before anything was dropped.
+    dropped : reason → number of nuclei that are no cell of their own.
+    labels : (n_cells,), those of the cells, rising.
+    runs : `label_runs` of `cells`.
+    """
+
+    cells: NDArray[np.integer]
+    nuclei: Labels | None
+    found: int
+    dropped: dict[str, int]
+    labels: NDArray[np.integer]
+    runs: Runs
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.labels)
+
+
+def from_labels(labels: NDArray[np.integer]) -> Segmentation:
+    """The cells that `labels` (H, W) outline, 0 outside."""
+    runs = label_runs(labels)
+    there = np.unique(runs.label)
+    return Segmentation(labels, None, len(there), {}, there, runs)
 
 
 def segment(
@@ -104,7 +107,8 @@ def segment(
     dropped["in one cell with another nucleus"] = kept - n_cells
     cells = spread_cells(nuclei, cell, cell_diameter / 2)
     dropped = {why: n for why, n in dropped.items() if n}
-    return Segmentation(cells, nuclei, found, dropped, np.arange(1, n_cells + 1))
+    there = np.arange(1, n_cells + 1)
+    return Segmentation(cells, nuclei, found, dropped, there, label_runs(cells))
 
 
 def nuclei_of_size(
