@@ -17,6 +17,7 @@ from vae_sci.contracts import FIELDS, MEASURED_CELLS, MEASURED_FIELDS
 from vae_sci.errors import InputError
 from vae_sci.images import watch
 from vae_sci.images.quality import camera_ceiling
+from vae_sci.memory import keep_freed
 from vae_sci.tiles.crop import tile_pixels, tile_quality
 from vae_sci.tiles.field import FieldCutter
 from vae_sci.tiles.ledger import Ledger
@@ -49,6 +50,7 @@ def make_tiles(
     progress : called with (fields or stacks done, all).
     Raises `InputError` where the plate gives no cell, or its stacks or table cannot be used.
     """
+    keep_freed()
     results = Path(results)
     make = _from_stacks if row.kind == "tiles" else _from_fields
     ledger = Ledger(row.plate, row.kind)
