@@ -27,9 +27,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -221,7 +219,7 @@ def kill(row: PlateRow, results: Path, after: float, wanted: str) -> dict[str, A
     run = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(after)
     ended = run.poll() is not None
-    os.kill(run.pid, signal.SIGKILL)
+    run.kill()
     run.wait()
     staged = len(list((results / "tiles" / f".{PLATE}").rglob("[0-9]*.field")))
     again = subprocess.run(call, capture_output=True, text=True, check=False)

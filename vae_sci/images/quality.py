@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 # 2ⁿ−1, and for cameras of 10, 12 or 14 bits also in the upper bits of 16, as in BBBC021 (65520)
 _CEILINGS = {2**n - 1 for n in range(8, 17)} | {(2**n - 1) << (16 - n) for n in (10, 12, 14)}
 _BLOCK = 8  # tiles that are measured together: as much as fits a core's cache
+_STRIP = 128  # rows of a field that are looked at, then as many that are not
 ENOUGH = 10  # fields or cells of a plate, to tell what is unusual on it
 
 
@@ -24,7 +25,13 @@ def focus(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
     Smoothed by the binomial 1, 4, 6, 4, 1 along both axes, whose variance is one square pixel, and
     left unscaled, since that cancels. What lies within 3 pixels of the border has no say.
     """
-    found = [np.zeros(0)]
+    edges, power = _edges_and_power(images)
+    return np.divide(edges, power, out=np.zeros_like(power), where=power > 0)
+
+
+def _edges_and_power(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
+    """Variances (2, N) of the smoothed images (N, H, W): of their Laplacian, and their own."""
+    found = np.empty((2, len(images)))
     for start in range(0, len(images), _BLOCK):
         smooth = images[start : start + _BLOCK].astype(np.float32)
         smooth -= smooth[:, :1, :1].copy()  # what is flat stays exactly so
@@ -37,9 +44,8 @@ def focus(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
         for beside in (smooth[:, :-2:2, 1:-1], smooth[:, 2::2, 1:-1],
                        smooth[:, 1:-1:2, :-2], smooth[:, 1:-1:2, 2:]):  # fmt: skip
             edges += beside
-        power = _variances(smooth)
-        found.append(np.divide(_variances(edges), power, out=np.zeros_like(power), where=power > 0))
-    return np.concatenate(found)
+        found[:, start : start + _BLOCK] = _variances(edges), _variances(smooth)
+    return found
 
 
 def _variances(images: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -54,8 +60,12 @@ def measure_field(field: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
 
     Sharpness is that of the square root of what rises above the background: a few bright pieces
     of debris, which are smooth, would else speak for the whole field. Smoothed by 2 pixels: by 1,
-    the noise of dim fields passes for sharpness. Hence pixels are added up two by two first.
+    the noise of dim fields passes for sharpness. Hence pixels are added up two by two first. Strips
+    of rows, half of the field, stand for all of it; what differs between them has no say.
     """
+    height, width = (length // 2 * 2 for length in field.shape[1:])
+    high = min(height, _STRIP)
+    starts = range(0, height - high + 1, 2 * _STRIP)
     measures = np.zeros((3, len(field)))
     for channel, plane in enumerate(field):
         # One pixel of 25 tells it as well; an odd step, since columns of cameras differ by turns.
@@ -64,14 +74,15 @@ def measure_field(field: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
         background = float(np.partition(some, lowest_tenth)[lowest_tenth])
         ceiling = camera_ceiling(plane.max())
         saturated = 0.0 if ceiling is None else np.count_nonzero(plane == ceiling) / plane.size
-        height, width = (length // 2 * 2 for length in plane.shape)
-        rows = plane[0:height:2, :width].astype(np.float32)
-        rows += plane[1:height:2, :width]
-        light = rows[:, 0::2] + rows[:, 1::2]
+        strips = np.stack([plane[start : start + high, :width] for start in starts])
+        rows = strips[:, 0::2].astype(np.float32)
+        rows += strips[:, 1::2]
+        light = rows[..., 0::2] + rows[..., 1::2]
         light -= 4 * background
         above = np.sqrt(np.maximum(light, 0, out=light), out=light)
+        edges, power = _edges_and_power(above).sum(axis=1)
         # Per pixel⁴: two pixels are one here.
-        measures[:, channel] = background, saturated, focus(above[None])[0] / 16
+        measures[:, channel] = background, saturated, edges / power / 16 if power else 0.0
     return dict(zip(("background", "saturated", "focus"), measures, strict=True))
 
 
