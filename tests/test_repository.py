@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vae_sci"
 # A room imports only rooms above it. The first two lines are open to all.
 ORDER = [
-    "errors algorithms progress",
+    "errors algorithms memory progress",
     "files",
     "config",
     "contracts",

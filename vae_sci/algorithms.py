@@ -5,9 +5,9 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 """
 
 SIMULATE = 1
-INDEX = 3
+INDEX = 4
 FLAT_FIELD = 1
-TILES = 4
+TILES = 5
 SELECT = 1
 TRAIN = 6
 EMBED = 2

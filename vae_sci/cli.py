@@ -234,7 +234,7 @@ def tiles(
     settings: Room = None,
     images: ImagesRoom = None,
     seed: Seed = 0,
-    processes: Annotated[int, typer.Option(help="Fields that are cut side by side.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Fields that are cut side by side.", min=1)] = 1,
 ) -> None:
     """Cut a plate's cells into tiles of raw counts, and measure the quality of fields and cells.
 
@@ -253,7 +253,7 @@ def tiles(
             room_settings(images, "images", ImagesSettings),
             seed,
             results,
-            processes=processes,
+            threads=threads,
             progress=progress,
         )
 

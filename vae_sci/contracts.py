@@ -55,7 +55,9 @@ class Contract:
 
         Raises `ContractError` naming `source`, the column and the row.
         """
-        ordered: list[str] = []
+        import pandas as pd
+
+        typed: dict[str, pd.Series] = {}
         for column in self.columns:
             names = (
                 sorted(str(name) for name in table.columns if str(name).startswith(column.name))
@@ -75,22 +77,23 @@ class Contract:
                         found=f"no value in row {int(table[name].isna().argmax())} of {source}",
                         action="find out where the value was lost; the row is named above",
                     )
-            ordered += [name for name in names if name not in ordered]
             try:
-                table = table.astype(dict.fromkeys(names, column.type))
+                # Column by column: to change one of them in a table copies all others.
+                typed |= {name: table[name].astype(column.type) for name in names}
             except (TypeError, ValueError) as error:
                 raise ContractError(
                     required=f"column '{names[0]}' of type {column.type}",
                     found=f"{error} in {source}",
                     action="make the table again with this version of vae_sci",
                 ) from None
-        extra = [name for name in table.columns if name not in ordered]
+        extra = [name for name in table.columns if name not in typed]
         if self.closed and extra:
             raise ContractError(
-                required=f"only the columns {', '.join(ordered)}",
+                required=f"only the columns {', '.join(typed)}",
                 found=f"also {', '.join(extra)} in {source}",
                 action="make the table again with this version of vae_sci",
             )
+        table = pd.DataFrame(typed | {name: table[name] for name in extra})
         if self.key and table.duplicated(list(self.key)).any():
             row = table[table.duplicated(list(self.key))].iloc[0]
             raise ContractError(
@@ -98,7 +101,7 @@ class Contract:
                 found=f"{', '.join(str(row[k]) for k in self.key)} more than once in {source}",
                 action="give every row its own key",
             )
-        return table[ordered + extra].reset_index(drop=True)
+        return table.reset_index(drop=True)
 
     def read(self, path: str | Path) -> pd.DataFrame:
         """Read and validate; raises `ContractError` also for a file that is missing or damaged."""

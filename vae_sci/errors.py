@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 
 class VaeSciError(Exception):
     """An error told in three parts, so that the reader can act on it without a traceback.
@@ -19,11 +16,6 @@ class VaeSciError(Exception):
     def __init__(self, *, required: str, found: str, action: str) -> None:
         self.required, self.found, self.action = required, found, action
         super().__init__(f"required: {required}\n   found: {found}\n   to do: {action}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are pickled with what they print; these are made of three parts.
-        parts = {"required": self.required, "found": self.found, "action": self.action}
-        return partial(type(self), **parts), ()
 
 
 class SettingsError(VaeSciError):

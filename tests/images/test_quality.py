@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, laplace
+from scipy.signal import convolve2d
 
-from vae_sci.images.quality import autocorrelation, camera_ceiling, focus
+from vae_sci.images.quality import camera_ceiling, focus, measure_field, moments
 
 
 @pytest.mark.parametrize("highest", [255, 1023, 4095, 65535, 65520, 16383 * 4])
@@ -19,21 +20,26 @@ def test_no_ceilings(highest: int) -> None:
     assert camera_ceiling(highest) is None
 
 
-def test_autocorrelation_is_pearson_of_neighbours() -> None:
+@pytest.mark.parametrize("offset", [0, 65_000])
+def test_moments_are_those_of_each_channel(offset: int) -> None:
     rng = np.random.default_rng(0)
-    tiles = rng.poisson(50, (3, 2, 20, 30)).astype(np.uint16)
-    tiles[:, 0] = (100 + 500 * gaussian_filter(rng.normal(size=(3, 20, 30)), (0, 2, 2))).clip(0)
-    found = autocorrelation(tiles)
-    for n in range(3):
-        by_channel = [
-            np.corrcoef(t[:, :-1].ravel(), t[:, 1:].ravel())[0, 1] for t in tiles[n].astype(float)
-        ]
-        assert found[n] == pytest.approx(min(by_channel))
-        assert by_channel[1] < 0.2 < by_channel[0]
+    tiles = offset + rng.poisson(50, (19, 2, 20, 30)).astype(np.uint16)
+    tiles[:, 0] += (
+        (100 * gaussian_filter(rng.normal(size=(19, 20, 30)), (0, 2, 2))).clip(0).astype(np.uint16)
+    )
+    found = moments(tiles)
+    plain = tiles.astype(np.float64)
+    np.testing.assert_allclose(found.mean, plain.mean(axis=(2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(found.spread, plain.std(axis=(2, 3)), rtol=1e-9)
+    for n, c in np.ndindex(19, 2):
+        left, right = plain[n, c, :, :-1].ravel(), plain[n, c, :, 1:].ravel()
+        assert found.autocorrelation[n, c] == pytest.approx(np.corrcoef(left, right)[0, 1])
+    assert (found.autocorrelation[:, 1] < 0.2).all()
 
 
-def test_autocorrelation_of_a_constant_is_one() -> None:
-    assert autocorrelation(np.full((1, 1, 8, 8), 7, np.uint8)) == pytest.approx(1)
+def test_what_is_constant_agrees_with_itself() -> None:
+    found = moments(np.full((1, 1, 9, 7), 65_535, np.uint16))
+    assert (found.mean, found.spread, found.autocorrelation) == (65_535, 0, 1)
 
 
 def test_focus_falls_with_blur_and_ignores_brightness() -> None:
@@ -44,3 +50,26 @@ def test_focus_falls_with_blur_and_ignores_brightness() -> None:
     assert found[0] > 3 * found[1]
     assert found[2] == pytest.approx(found[0], rel=0.01)
     assert found[3] == 0
+
+
+def test_focus_is_that_of_the_laplacian_of_the_smoothed_image() -> None:
+    image = np.random.default_rng(2).poisson(300, (3, 40, 50))
+    kernel = np.outer(binomial := np.array([1, 4, 6, 4, 1]) / 16, binomial)
+    for one, found in zip(image, focus(image), strict=True):
+        smooth = convolve2d(one, kernel, mode="valid")
+        edges = convolve2d(smooth, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], mode="valid")[::2]
+        assert found == pytest.approx(edges.var() / smooth.var(), rel=1e-4)
+
+
+def test_a_field_is_measured_at_half_its_resolution() -> None:
+    """Blobs as wide as optics leave them: as sharp as the definition at full resolution says."""
+    rng = np.random.default_rng(3)
+    cells = gaussian_filter((rng.random((401, 403)) < 0.002) * 2e5, 3)
+    plane = (100 + cells).round().clip(0, 4095).astype(np.uint16)
+    assert (plane == 4095).any()
+    found = measure_field(plane[None])
+    assert found["background"] == np.percentile(plane, 10)
+    assert found["saturated"] == pytest.approx((plane == 4095).mean())
+    above = np.sqrt(np.maximum(plane - found["background"], 0))
+    smooth = gaussian_filter(above, 2)
+    assert found["focus"] == pytest.approx(laplace(smooth).var() / smooth.var(), rel=0.2)

@@ -1,4 +1,4 @@
-"""Tiling by several processes, and after being killed."""
+"""Tiling by several threads, and after being killed."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ def indexed(plate: tuple[PlateRow, Path], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tile(row: PlateRow, results: Path, processes: int = 1) -> list[int]:
+def tile(row: PlateRow, results: Path, threads: int = 1) -> list[int]:
     """Tile the plate; the number of fields that were done at every step."""
     progress: list[int] = []
     fields, settings = results / "images" / f"{PLATE}.parquet", TilesSettings(size=64)
     make_tiles(
-        row, fields, settings, CHANNELS, 0, results, processes, lambda n, _: progress.append(n)
+        row, fields, settings, CHANNELS, 0, results, threads, lambda n, _: progress.append(n)
     )
     return progress
 
 
-def test_two_processes_write_the_bytes_of_one(
+def test_two_threads_write_the_bytes_of_one(
     plate: tuple[PlateRow, Path], made: Path, indexed: Path
 ) -> None:
-    tile(plate[0], indexed, processes=2)
+    tile(plate[0], indexed, threads=2)
     alone = contents(made)
     del alone[f"tiles/{PLATE}.parquet"]  # of `select_cells`
     assert contents(indexed) == alone
 
 
-def test_an_error_in_another_process_names_its_file(
+def test_an_error_in_another_thread_names_its_file(
     plate: tuple[PlateRow, Path], indexed: Path
 ) -> None:
     lost = Path(plate[1] / "images" / f"{PLATE}_C03_s1_w2.tif")
     aside = lost.rename(lost.with_suffix(".aside"))
     try:
         with pytest.raises(InputError, match=lost.name):
-            tile(plate[0], indexed, processes=2)
+            tile(plate[0], indexed, threads=2)
     finally:
         aside.rename(lost)
     # What was cut before stays for the next run.
-    staged = list((indexed / "tiles").rglob("0*.npz"))
+    staged = list((indexed / "tiles").rglob("0*.field"))
     assert tile(plate[0], indexed) == list(range(len(staged) + 1, 9))
 
 
@@ -76,19 +76,19 @@ def test_killed_it_goes_on_where_it_was(
         + "\t".join([PLATE, plate[0].images or "", plate[0].platemap or "", "first"])
     )
     command = [
-        *(sys.executable, "-m", "vae_sci", "tiles", "--plate", PLATE, "--processes", "2"),
+        *(sys.executable, "-m", "vae_sci", "tiles", "--plate", PLATE, "--threads", "2"),
         *("--plates", str(indexed / "plates.tsv"), "--results", str(indexed)),
         *("--settings", '{"size": 64}', "--images", CHANNELS.model_dump_json()),
     ]
     run = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while len(list((indexed / "tiles").rglob("0*.npz"))) < 3:
+    while len(list((indexed / "tiles").rglob("0*.field"))) < 3:
         assert run.poll() is None, run.stderr and run.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
-    staged = len(list((indexed / "tiles").rglob("0*.npz")))
+    staged = len(list((indexed / "tiles").rglob("0*.field")))
     assert staged < 8, "killed too late to show anything"
     assert tile(plate[0], indexed)[0] > staged
     alone = contents(made)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from vae_sci.errors import ContractError
 from vae_sci.tiles.store import SHARD, open_store, write_store
@@ -60,6 +61,28 @@ def test_same_bytes_however_they_arrive(tmp_path: Path) -> None:
     assert len([f for f in files if f.parts[:2] == ("tiles", "c")]) == 2
     for file in files:
         assert (a / file).read_bytes() == (b / file).read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 64, SHARD, SHARD + 37])
+def test_shards_are_those_of_zarr(tmp_path: Path, count: int) -> None:
+    tiles = np.random.default_rng(2).poisson(9, (count, 2, 8, 8)).astype(np.uint16)
+    write(tmp_path / "p.zarr", tiles, None, step=100)
+    ours = zarr.open_array(tmp_path / "p.zarr" / "tiles", mode="r")
+    theirs = zarr.create_array(
+        tmp_path / "q.zarr",
+        shape=ours.shape,
+        chunks=ours.chunks,
+        shards=ours.shards,
+        dtype=ours.dtype,
+        compressors=ours.compressors,
+    )
+    theirs[:] = tiles
+    files = sorted(
+        f.relative_to(tmp_path / "q.zarr") for f in (tmp_path / "q.zarr" / "c").rglob("*")
+    )
+    for file in [f for f in files if (tmp_path / "q.zarr" / f).is_file()]:
+        assert (ours_at := tmp_path / "p.zarr" / "tiles" / file).is_file()
+        assert ours_at.read_bytes() == (tmp_path / "q.zarr" / file).read_bytes()
 
 
 def test_viewers_are_told_names_colours_and_contrast(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def read_labels(path: str, shape: tuple[int, int]) -> NDArray[np.integer]:
     if labels.min() < 0:
         raise _unfit(path, shape, f"negative numbers, down to {labels.min()}")
     # What is written as black and white tells where cells are, not where one ends.
-    if set(np.unique(labels)) == {0, np.iinfo(labels.dtype).max}:
+    white = np.iinfo(labels.dtype).max
+    if labels.max() == white and set(np.unique(labels)) == {0, white}:
         raise _unfit(path, shape, f"0 and {labels.max()} alone, black and white")
     return labels
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import sys
-
 import torch
 
 from vae_sci.errors import InputError
+from vae_sci.memory import keep_freed
 
 
 def pick_device(device: str) -> str:
@@ -44,18 +41,9 @@ def count_devices(device: str, wanted: int | None, chosen: str) -> int:
     return wanted or cards
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-
-
 def tune_cpu() -> None:
     """Set this process up for tensors on a CPU; nothing but the time changes."""
     # A mixture's far components leave gradients below 1e-38, which halve the speed; as zeros they
     # cost nothing (docs/decisions.md).
     torch.set_flush_denormal(True)
-    # By default glibc gives a large tensor's memory back when it is freed, and the system fills
-    # the next one's with zeros, page by page. Kept, it is there, and often still in the cache.
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            glibc = ctypes.CDLL("libc.so.6")
-            glibc.mallopt(M_MMAP_THRESHOLD, 2**30)
-            glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    keep_freed()

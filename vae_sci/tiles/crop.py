@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from vae_sci.config import TilesSettings
 from vae_sci.errors import InputError, SettingsError
-from vae_sci.images.quality import autocorrelation, focus
+from vae_sci.images.quality import Moments, focus, moments
 
 BACKGROUND, CELL, NEIGHBOUR = 0, 1, 2  # values of a mask
 
@@ -46,26 +45,26 @@ def corners(centres: NDArray[np.floating], size: int) -> NDArray[np.int64]:
 
 def crop(image: NDArray[Any], first: NDArray[np.int64], size: int) -> NDArray[Any]:
     """Windows (N, …, size, size) of `image` (…, H, W) that start at `first` (N, 2)."""
-    windows = [image[..., y : y + size, x : x + size] for y, x in first]
-    return (
-        np.stack(windows) if windows else np.empty((0, *image.shape[:-2], size, size), image.dtype)
-    )
+    windows = np.empty((len(first), *image.shape[:-2], size, size), image.dtype)
+    for window, (y, x) in zip(windows, first, strict=True):
+        window[...] = image[..., y : y + size, x : x + size]
+    return windows
 
 
 def crop_masks(
-    cells: NDArray[np.int32], labels: NDArray[np.int64], first: NDArray[np.int64], size: int
+    cells: NDArray[np.integer], labels: NDArray[np.integer], first: NDArray[np.int64], size: int
 ) -> NDArray[np.uint8]:
     """Masks (N, size, size): 1 the cell itself, whose label is in `labels` (N,), 2 other cells."""
     windows = crop(cells, first, size)
-    masks = np.where(windows > 0, NEIGHBOUR, BACKGROUND).astype(np.uint8)
-    masks[windows == labels[:, None, None]] = CELL
-    return masks
+    own = windows == labels.astype(cells.dtype)[:, None, None]
+    others = np.where(windows > 0, np.uint8(NEIGHBOUR), np.uint8(BACKGROUND))
+    return np.where(own, np.uint8(CELL), others)
 
 
 def tile_quality(
     tiles: NDArray[Any], channels: Sequence[str], ceilings: Sequence[int | None]
-) -> pd.DataFrame:
-    """Quality of tiles (N, C, H, W), one row each: the columns of `contracts.TILES`.
+) -> dict[str, NDArray[np.float64]]:
+    """Quality of tiles (N, C, H, W), of each (N,): the columns of `contracts.TILES`.
 
     ceilings : the camera's highest grey level per channel, None where it was not reached.
     """
@@ -73,18 +72,20 @@ def tile_quality(
     for index, ceiling in enumerate(ceilings):
         if ceiling is not None:
             saturated += (tiles[:, index] == ceiling).mean(axis=(1, 2)) / len(ceilings)
-    columns: dict[str, NDArray[Any]] = {
+    found = moments(tiles)
+    return {
         "saturated": saturated,
-        "autocorrelation": autocorrelation(tiles),
+        "autocorrelation": found.autocorrelation.min(axis=1),
         "focus": focus(tiles[:, 0]),
+        **intensities(found, channels),
     }
-    return pd.DataFrame(columns | intensities(tiles, channels))
 
 
-def intensities(tiles: NDArray[Any], channels: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Columns `intensity_` and `spread_` of tiles (N, C, H, W): mean and sd, grey levels."""
+def intensities(found: Moments, channels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Columns `intensity_` and `spread_` of tiles whose moments are `found`: mean and sd, grey
+    levels."""
     columns = {}
-    for index, channel in enumerate(channels):
-        columns[f"intensity_{channel}"] = tiles[:, index].mean(axis=(1, 2), dtype=np.float64)
-        columns[f"spread_{channel}"] = tiles[:, index].std(axis=(1, 2), dtype=np.float64)
+    for channel, mean, spread in zip(channels, found.mean.T, found.spread.T, strict=True):
+        columns[f"intensity_{channel}"] = mean
+        columns[f"spread_{channel}"] = spread
     return columns

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vae_sci import algorithms
 from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
@@ -17,13 +17,14 @@ from vae_sci.contracts import FIELDS, MEASURED_CELLS, MEASURED_FIELDS
 from vae_sci.errors import InputError
 from vae_sci.images import watch
 from vae_sci.images.quality import camera_ceiling
+from vae_sci.memory import keep_freed
 from vae_sci.tiles.crop import tile_pixels, tile_quality
 from vae_sci.tiles.field import FieldCutter
 from vae_sci.tiles.ledger import Ledger
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
-from vae_sci.tiles.staging import CutField, Progress, staged
+from vae_sci.tiles.staging import Progress, staged
 from vae_sci.tiles.store import write_store
 
 
@@ -34,7 +35,7 @@ def make_tiles(
     images: ImagesSettings,
     seed: int,
     results: Path,
-    processes: int = 1,
+    threads: int = 1,
     progress: Progress = None,
 ) -> None:
     """Write `tiles/{plate}.zarr` and, under `measured/`, its tables of fields and of all cells.
@@ -44,11 +45,12 @@ def make_tiles(
 
     fields : the plate's table of fields (`images.index_plate`); not read for kind `tiles`.
     results : the folder of results, with the plate's flat field if `images` ask for one.
-    processes : fields that are cut side by side; the bytes do not depend on it, and what a run
-        that was cut off has done is taken up.
+    threads : fields that are cut side by side; the bytes do not depend on it, and what a run that
+        was cut off has done is taken up.
     progress : called with (fields or stacks done, all).
     Raises `InputError` where the plate gives no cell, or its stacks or table cannot be used.
     """
+    keep_freed()
     results = Path(results)
     make = _from_stacks if row.kind == "tiles" else _from_fields
     ledger = Ledger(row.plate, row.kind)
@@ -60,7 +62,7 @@ def make_tiles(
     }
     path = results / "tiles" / f"{row.plate}.zarr"
     table, measured, digest = make(
-        row, Path(fields), settings, images, path, about, ledger, processes, progress
+        row, Path(fields), settings, images, path, about, ledger, threads, progress
     )
     table["batch"] = row.batch
     table["tile"] = np.arange(len(table))
@@ -83,7 +85,7 @@ def _from_fields(
     path: Path,
     about: dict[str, Any],
     ledger: Ledger,
-    processes: int,
+    threads: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The plate's cells, found in its fields. Returns their table, that of the fields' quality and
@@ -100,8 +102,7 @@ def _from_fields(
     flat = None
     if images.flat_field == "retrospective":
         flat = path.parents[1] / "flat_field" / f"{row.plate}.npz"
-    make = partial(FieldCutter, row, good, size, settings.segmentation, images, pixel, flat)
-    channels = make().channels  # here too, so that what cannot be used is told before any work
+    cutter = FieldCutter(row, good, size, settings.segmentation, images, pixel, flat)
     belongs_to = {
         "algorithm": algorithms.TILES,
         "settings": settings.model_dump(mode="json"),
@@ -113,12 +114,15 @@ def _from_fields(
     }
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
-    tables, measured = [], []
+    places = [(str(rows["well"].iloc[0]), str(rows["site"].iloc[0])) for rows in good]
+    cells, measured = [], []
     with (
-        staged(path.parent, row.plate, belongs_to, make, len(good), processes, progress) as files,
+        staged(
+            path.parent, row.plate, belongs_to, cutter, len(good), threads, progress
+        ) as cut_fields,
         write_store(
             path,
-            channels=channels,
+            channels=cutter.channels,
             size=size,
             dtype=str(good[0]["dtype"].iloc[0]),
             masks=True,
@@ -126,15 +130,17 @@ def _from_fields(
             about=about,
         ) as writer,
     ):
-        for file in files:
-            cut = CutField.load(file)
+        for cut in cut_fields:
             writer.append(cut.tiles, cut.masks)
-            measured.append(cut.field)
-            tables.append(cut.cells)
+            cells.append({"label": cut.labels, **cut.cells})
+            n_here = np.full(len(cutter.channels), cut.n_cells)
+            measured.append({"channel": np.array(cutter.channels), "cells": n_here, **cut.field})
             n_nuclei, n_cells = n_nuclei + cut.found, n_cells + cut.n_cells
             nuclei.update(cut.not_cells)
             lost.update(cut.not_cut)
-        table = pd.concat(tables, ignore_index=True)
+        table = _joined(row.plate, places, cells)
+        named = zip(table["well"], table["site"], table.pop("label"), strict=True)
+        table["cell_id"] = [f"{row.plate}/{well}/{site}/{label}" for well, site, label in named]
         if row.masks is None:
             ledger.add("nuclei", "nucleus", found=n_nuclei, kept=n_cells, dropped=dict(nuclei))
         ledger.add("cells", "cell", found=n_cells, kept=len(table), dropped=dict(lost))
@@ -148,7 +154,17 @@ def _from_fields(
                 f"{n_nuclei} {what} in {len(good)} fields, none kept ({counts or 'none found'})",
                 f"check {setting} and tiles: size against one image",
             )
-    return table, fields_against_plate(pd.concat(measured, ignore_index=True)), writer.digest
+    return table, fields_against_plate(_joined(row.plate, places, measured)), writer.digest
+
+
+def _joined(
+    plate: str, places: list[tuple[str, str]], parts: list[dict[str, NDArray[Any]]]
+) -> pd.DataFrame:
+    """What the fields tell, by column, in one table; `places`: their wells and sites."""
+    count = [len(next(iter(part.values()))) for part in parts]
+    wells, sites = (np.repeat(names, count) for names in zip(*places, strict=True))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return pd.DataFrame({"plate": plate, "well": wells, "site": sites, **columns})
 
 
 def common_pixel_size(index: pd.DataFrame) -> float | None:
@@ -174,7 +190,7 @@ def _from_stacks(
     path: Path,
     about: dict[str, Any],
     ledger: Ledger,
-    processes: int,
+    threads: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The plate's cells, taken from its stacks. Returns their table, one of no field and the
@@ -223,7 +239,7 @@ def _from_stacks(
             for tiles in stack.blocks(size, index):
                 writer.append(tiles)
                 ceilings = [camera_ceiling(tiles[:, c].max()) for c in range(tiles.shape[1])]
-                quality.append(tile_quality(tiles, one.names, ceilings))
+                quality.append(pd.DataFrame(tile_quality(tiles, one.names, ceilings)))
             if progress is not None:
                 progress(done, len(stacks))
     ledger.add("cells", "cell", found=len(table), kept=sum(len(q) for q in quality))

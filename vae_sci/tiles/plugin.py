@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,8 @@ def load(name: str) -> Find:
 
     It is called with the nucleus channel (H, W), raw grey levels, and the diameter in pixels or
     None, and returns labels (H, W): whole numbers, 0 outside. They are numbered anew from 1 and
-    otherwise left as they are. Raises `SettingsError` where module or function is missing.
+    otherwise left as they are. One thread at a time calls it, since few models are made for more.
+    Raises `SettingsError` where module or function is missing.
     """
     module, _, function = name.partition(":")
     try:
@@ -32,8 +34,11 @@ def load(name: str) -> Find:
             action="install the package that is missing, or put the module's folder on PYTHONPATH",
         ) from error
 
+    alone = threading.Lock()
+
     def checked(image: NDArray[Any], diameter: float | None) -> NDArray[np.int32]:
-        labels = np.asarray(find(image, diameter))
+        with alone:
+            labels = np.asarray(find(image, diameter))
         whole = np.issubdtype(labels.dtype, np.integer)
         if labels.shape != image.shape or not whole or labels.min(initial=0) < 0:
             raise InputError(

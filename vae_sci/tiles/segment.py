@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,34 +27,58 @@ from vae_sci.tiles.plugin import Find
 SMALLEST, LARGEST = 0.21, 5.0
 
 
+class Runs(NamedTuple):
+    """Pixels of one label that follow each other in a row: label, row, first column and length of
+    each run (N,). There are far fewer of them than pixels."""
+
+    label: NDArray[np.integer]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+def label_runs(labels: NDArray[np.integer]) -> Runs:
+    """All runs of `labels` (H, W) but those of 0, row by row."""
+    begins = np.empty(labels.shape, bool)
+    begins[:, 0] = True
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    start = np.flatnonzero(begins)
+    length = np.diff(start, append=labels.size)
+    inside = labels.ravel()[start] != 0
+    start, length = start[inside], length[inside]
+    row, column = np.divmod(start, labels.shape[1])
+    return Runs(labels.ravel()[start], row, column, length)
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """Cells of one field.
 
-    cells, nuclei : labels (H, W), 0 outside, 1 … n_cells; a nucleus carries its cell's label, and
-        several nuclei may share one. None: nuclei are not known.
+    cells, nuclei : labels (H, W), 0 outside; a nucleus carries its cell's label, and several
+        nuclei may share one. None: nuclei are not known.
     found : nuclei before anything was dropped.
     dropped : reason → number of nuclei that are no cell of their own.
-    names : (n_cells,), what cell 1 … n_cells is called in `cell_id`.
+    labels : (n_cells,), those of the cells, rising.
+    runs : `label_runs` of `cells`.
     """
 
-    cells: Labels
+    cells: NDArray[np.integer]
     nuclei: Labels | None
     found: int
     dropped: dict[str, int]
-    names: NDArray[np.integer]
+    labels: NDArray[np.integer]
+    runs: Runs
 
     @property
     def n_cells(self) -> int:
-        return len(self.names)
+        return len(self.labels)
 
 
 def from_labels(labels: NDArray[np.integer]) -> Segmentation:
-    """The cells that `labels` (H, W) outline, 0 outside, each of the same pixels and number."""
-    names, cells = np.unique(labels, return_inverse=True)
-    cells = cells.reshape(labels.shape).astype(np.int32) + (names[0] != 0)
-    names = names[names != 0]
-    return Segmentation(cells, None, len(names), {}, names)
+    """The cells that `labels` (H, W) outline, 0 outside."""
+    runs = label_runs(labels)
+    there = np.unique(runs.label)
+    return Segmentation(labels, None, len(there), {}, there, runs)
 
 
 def segment(
@@ -83,7 +107,8 @@ def segment(
     dropped["in one cell with another nucleus"] = kept - n_cells
     cells = spread_cells(nuclei, cell, cell_diameter / 2)
     dropped = {why: n for why, n in dropped.items() if n}
-    return Segmentation(cells, nuclei, found, dropped, np.arange(1, n_cells + 1))
+    there = np.arange(1, n_cells + 1)
+    return Segmentation(cells, nuclei, found, dropped, there, label_runs(cells))
 
 
 def nuclei_of_size(

@@ -1,4 +1,4 @@
-"""The store of tiles: raw counts in sharded Zarr v3, written in whole shards."""
+"""The store of tiles: raw counts in sharded Zarr v3."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec
 
 from vae_sci.errors import ContractError
 from vae_sci.files import publish
+from vae_sci.tiles.shards import ShardWriter
 
 CHUNK, SHARD = 32, 2048  # tiles per chunk (the unit of reading) and per shard (one file)
 CONTRAST = (1.0, 99.8)  # percentiles of grey levels that a viewer shows black and at full colour
@@ -24,7 +25,7 @@ NEIGHBOUR = 2  # value in `masks` where another cell lies; 1: this cell, 0: back
 
 
 class TileWriter:
-    """Takes tiles as they come and writes whole shards; memory holds one shard.
+    """Takes tiles as they come; memory holds a chunk of them.
 
     Made by `write_store`. `digest` is set when the block of `write_store` has ended.
     """
@@ -33,17 +34,13 @@ class TileWriter:
 
     def __init__(self, path: Path, channels: int, size: int, dtype: str, masks: bool) -> None:
         self.group = zarr.create_group(path, zarr_format=3)
-        self.n_tiles = 0
-        self._arrays = [self._array("tiles", (channels, size, size), dtype)]
+        self._arrays = [self._array(path, "tiles", (channels, size, size), dtype)]
         if masks:
-            self._arrays.append(self._array("masks", (size, size), "uint8"))
-        self._hashes = [hashlib.blake2b(digest_size=16) for _ in self._arrays]
-        self._buffers = [np.empty((SHARD, *a.shape[1:]), a.dtype) for a in self._arrays]
-        self._filled = 0
-        self.contrast: list[tuple[int, int]] = []  # black and full grey level by channel
+            self._arrays.append(self._array(path, "masks", (size, size), "uint8"))
+        self._levels = np.zeros((channels, np.iinfo(dtype).max + 1), np.int64)
 
-    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array:
-        return self.group.create_array(
+    def _array(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> ShardWriter:
+        array = self.group.create_array(
             name,
             shape=(0, *shape),
             chunks=(CHUNK, *shape),
@@ -51,46 +48,39 @@ class TileWriter:
             dtype=dtype,
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
             dimension_names=["t", *"cyx"[-len(shape) :]],
-            config={"write_empty_chunks": True},
         )
+        return ShardWriter(array, path / name)
+
+    @property
+    def n_tiles(self) -> int:
+        return self._arrays[0].shape[0]
 
     def append(self, tiles: NDArray[Any], masks: NDArray[np.uint8] | None = None) -> None:
         """Append tiles (n, C, H, W) of the store's type and, where it has them, masks (n, H, W)."""
+        first = tiles[: max(0, SHARD - self.n_tiles)]
+        for levels, channel in zip(self._levels, first.swapaxes(0, 1), strict=True):
+            levels += np.bincount(channel.ravel(), minlength=len(levels))
         parts = [tiles] if masks is None else [tiles, masks]
-        done = 0
-        while done < len(tiles):
-            take = min(SHARD - self._filled, len(tiles) - done)
-            for buffer, part in zip(self._buffers, parts, strict=True):
-                buffer[self._filled : self._filled + take] = part[done : done + take]
-            self._filled += take
-            done += take
-            if self._filled == SHARD:
-                self._flush()
+        for array, part in zip(self._arrays, parts, strict=True):
+            array.append(part)
 
-    def _flush(self) -> None:
-        if not self.contrast:
-            first = self._buffers[0][: self._filled]
-            self.contrast = [
-                (int(low), max(int(high), int(low) + 1))
-                for low, high in (
-                    np.percentile(first[:, c], CONTRAST) for c in range(first.shape[1])
-                )
-            ]
-        start, self.n_tiles = self.n_tiles, self.n_tiles + self._filled
-        for array, buffer, digest in zip(self._arrays, self._buffers, self._hashes, strict=True):
-            array.resize((self.n_tiles, *array.shape[1:]))
-            array[start : self.n_tiles] = buffer[: self._filled]
-            digest.update(buffer[: self._filled].data)
-        self._filled = 0
+    def contrast(self) -> list[tuple[int, int]]:
+        """Black and full grey level of each channel, by the tiles of the first shard."""
+        shares = np.cumsum(self._levels, axis=1) / max(self._levels[0].sum(), 1)
+        found = []
+        for share in shares:
+            low, high = (int(np.searchsorted(share, percent / 100)) for percent in CONTRAST)
+            found.append((low, max(high, low + 1)))
+        return found
 
     def finish(self) -> None:
         """Write what is left and set `digest`, that of all contents (see `write_store`)."""
-        if self._filled:
-            self._flush()
         whole = hashlib.blake2b(digest_size=16)
-        for array, digest in zip(self._arrays, self._hashes, strict=True):
+        for writer in self._arrays:
+            writer.finish()
+            array = writer.array
             whole.update(f"{array.basename} {array.shape} {array.dtype.str}\n".encode())
-            whole.update(digest.digest())
+            whole.update(writer.digest)
         self.digest = whole.hexdigest()
 
 
@@ -119,7 +109,7 @@ def write_store(
         writer.finish()
         writer.group.attrs["ome"] = {
             **_ome(path.stem, pixel_size_um),
-            "omero": _omero(channels, np.iinfo(dtype).max, writer.contrast),
+            "omero": _omero(channels, np.iinfo(dtype).max, writer.contrast()),
         }
         writer.group.attrs["vae_sci"] = {
             **about,

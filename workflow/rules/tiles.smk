@@ -31,7 +31,7 @@ rule tiles:
     shell:
         "vae-sci tiles --plate {wildcards.plate} --plates {params.plates:q} "
         "--results {params.results:q} --settings {params.settings:q} --images {params.images:q} "
-        "--seed {params.seed} --processes {threads} > {log:q} 2>&1"
+        "--seed {params.seed} --threads {threads} > {log:q} 2>&1"
 
 
 rule select:
