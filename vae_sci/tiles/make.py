@@ -20,6 +20,7 @@ from vae_sci.images.quality import camera_ceiling
 from vae_sci.tiles.crop import tile_pixels, tile_quality
 from vae_sci.tiles.field import FieldCutter
 from vae_sci.tiles.ledger import Ledger
+from vae_sci.tiles.light import write_light
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
@@ -101,7 +102,7 @@ def _from_fields(
     if images.flat_field == "retrospective":
         flat = path.parents[1] / "flat_field" / f"{row.plate}.npz"
     make = partial(FieldCutter, row, good, size, settings.segmentation, images, pixel, flat)
-    channels = make().channels  # here too, so that what cannot be used is told before any work
+    cutter = make()  # here too, so that what cannot be used is told before any work
     belongs_to = {
         "algorithm": algorithms.TILES,
         "settings": settings.model_dump(mode="json"),
@@ -118,7 +119,7 @@ def _from_fields(
         staged(path.parent, row.plate, belongs_to, make, len(good), processes, progress) as files,
         write_store(
             path,
-            channels=channels,
+            channels=cutter.channels,
             size=size,
             dtype=str(good[0]["dtype"].iloc[0]),
             masks=True,
@@ -126,6 +127,8 @@ def _from_fields(
             about=about,
         ) as writer,
     ):
+        if cutter.flat is not None:
+            write_light(writer.group, cutter.flat)
         for file in files:
             cut = CutField.load(file)
             writer.append(cut.tiles, cut.masks)
