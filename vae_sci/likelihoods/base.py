@@ -95,8 +95,9 @@ class Likelihood(nn.Module, ABC):
     and the first loss is that of a model which knows the marginal mean and spread, nothing else.
 
     With uneven light the decoder tells what would be seen under even light, and means are those
-    that the camera sees (`Light.seen`). A scale grows with the root of the light, as the noise of
-    photons does; read noise stays, and what the mean leaves open goes with the light itself.
+    that the camera sees (`Light.seen`). A learned scale goes with the root of the light, as the
+    noise of photons does: between read noise, which stays, and what the mean leaves open, which
+    goes with the light itself (docs/decisions.md).
 
     Parameters
     ----------
