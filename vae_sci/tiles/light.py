@@ -18,7 +18,7 @@ from vae_sci.tiles.crop import crop
 from vae_sci.tiles.store import open_store, store_about, store_array
 
 # Pixels between the places at which a flat field is kept, and between which it is linear: a screen
-# has many plates, and light changes slowly (by this 0.01 % are lost, docs/decisions.md).
+# has many plates, and light changes slowly (docs/decisions.md).
 STEP = 8
 
 
