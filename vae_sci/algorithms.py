@@ -6,7 +6,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 
 SIMULATE = 1
 INDEX = 4
-FLAT_FIELD = 1
+FLAT_FIELD = 2
 TILES = 5
 SELECT = 1
 TRAIN = 6

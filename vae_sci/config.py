@@ -58,7 +58,8 @@ class ImagesSettings(Room):
         "off",
         description="uneven light; retrospective: told per plate and channel by its own images, "
         "at least 20 fields of one size, and where it is sure, intensity_ and spread_ of the table "
-        "of tiles are those under even light. Tiles are raw counts in any case",
+        "of tiles and what z is read from are those under even light, and the model predicts what "
+        "is seen under the light there is. Tiles are raw counts in any case",
     )
     offset: float | None = Field(
         None,

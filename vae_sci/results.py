@@ -126,7 +126,8 @@ class Results:
         Parameters
         ----------
         tile : (C, H, W), raw grey levels, as the tiles of these results. No mask comes with it: a
-            model that was trained with other cells masked should be given a tile of one cell.
+            model that was trained with other cells masked should be given a tile of one cell. Its
+            light is taken as even.
         plate : whose controls it is measured by, as the plate's own cells are: the plate that it
             was imaged on, or one stained and imaged with it. May be left out where there is one.
 

@@ -68,6 +68,7 @@ def test_novelty_is_the_percentile_among_validation_cells(results: Path):
     [
         ("channels", ["a", "b", "c"], "channels"),
         ("neighbours", "mask", "neighbours"),
+        ("data", {}, "cut without a flat field"),
         ("grey_levels", {"lowest": [0] * 3, "step": [16] * 3, "highest": [65520] * 3}, "cell"),
     ],
 )

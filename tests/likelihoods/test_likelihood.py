@@ -14,11 +14,13 @@ from vae_sci.errors import ContractError, SettingsError
 from vae_sci.likelihoods import (
     CameraNoise,
     GreyLevels,
+    Light,
     Likelihood,
     bits_per_pixel,
     make_likelihood,
 )
 from vae_sci.likelihoods.camera import Camera
+from vae_sci.likelihoods.logistic_mixture import CoupledLogisticMixture
 from vae_sci.likelihoods.poisson import Poisson
 
 GREY = GreyLevels(lowest=(0, 0), step=(16, 1), highest=(65520, 255))
@@ -111,6 +113,125 @@ def test_a_saturated_pixel_can_drive_every_raw_number_up(likelihood: Likelihood)
         assert value.isfinite().all()
         assert params.grad is not None
         assert params.grad.isfinite().all()
+
+
+def uneven(n: int = 3, dark: float = 20.0, seed: int = 2) -> Light:
+    """Light on tiles of 2 × 8 × 6, of which some pixels get a quarter and some twice the mean."""
+    generator = torch.Generator().manual_seed(seed)
+    gain = 0.25 * 8 ** torch.rand(n, 2, 8, 6, generator=generator)
+    return Light(gain, torch.full((n, 2, 1, 1), dark))
+
+
+def test_even_light_is_no_light_to_the_last_digit(likelihood: Likelihood) -> None:
+    params, even = raw(likelihood), Light(torch.ones(3, 2, 8, 6), uneven().dark)
+    levels = torch.randint(0, 256, (3, 2, 8, 6), generator=torch.Generator().manual_seed(1))
+    for part in ("mean", "variance"):
+        assert torch.equal(
+            getattr(likelihood(params, even), part), getattr(likelihood(params), part)
+        )
+    assert torch.equal(
+        likelihood(params, even).log_prob(levels), likelihood(params).log_prob(levels)
+    )
+
+
+def test_under_uneven_light_the_mass_sums_to_one(likelihood: Likelihood) -> None:
+    """Every level of a channel, what the other one shows being given, at 48 gains."""
+    params, light = raw(likelihood, 1), uneven(1)
+    for channel, n_levels in enumerate(GREY.n_levels):
+        levels = torch.full((n_levels, 1, 2, 8, 6), 200)
+        levels[:, :, channel] = torch.arange(n_levels).view(-1, 1, 1, 1)
+        mass = likelihood(params, light).log_prob(levels).double().exp().sum(0)[0, channel]
+        torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=3e-5)
+
+
+def test_what_rises_above_the_dark_level_goes_with_the_light(likelihood: Likelihood) -> None:
+    """Of counts, whose mean is that above the camera's own dark level, where that is the dark."""
+    dark = getattr(likelihood, "dark", torch.full((2, 1, 1), 20.0))
+    params, light = 0.2 * raw(likelihood), uneven()._replace(dark=dark.expand(3, 2, 1, 1))
+    # A brighter and wider scale than that of the 8-bit channel: no mass at the edges.
+    even = likelihood(params).mean[:, :1]
+    seen = likelihood(params, light).mean[:, :1]
+    torch.testing.assert_close(
+        seen - dark[0], (even - dark[0]) * light.gain[:, :1], rtol=5e-3, atol=0.5
+    )
+
+
+def test_gradients_live_at_every_gain(likelihood: Likelihood) -> None:
+    levels, light = torch.full((3, 2, 8, 6), 200), uneven()
+    for size in (-60.0, 0.0, 60.0):
+        params = torch.full((3, 2 * likelihood.n_params, 8, 6), size, requires_grad=True)
+        value = likelihood(params, light).log_prob(levels)
+        value.sum().backward()
+        assert value.isfinite().all()
+        assert params.grad is not None
+        assert params.grad.isfinite().all()
+        assert params.grad.abs().sum() > 0
+
+
+def test_photons_are_thinned_by_the_light() -> None:
+    """Where the camera's noise is known, that of dimmed light: variance against the mean seen."""
+    light = uneven()
+    for name in ("poisson", "camera"):
+        likelihood = make({"name": name})
+        at = likelihood(0.2 * raw(likelihood), light)
+        law = NOISE.gain[0] * (at.mean[:, 0] - NOISE.dark[0])
+        torch.testing.assert_close(at.variance[:, 0], law, rtol=0.02, atol=1.0)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "laplace", "logistic_mixture"])
+def test_a_learned_scale_goes_with_the_root_of_the_light(name: str) -> None:
+    likelihood = make({"name": name, "components": 1, "coupling": False})
+    light = Light(torch.full((1, 2, 1, 1), 0.25), torch.zeros(1, 2, 1, 1))
+    params = torch.zeros(1, 2 * likelihood.n_params, 1, 1)
+    dim, even = likelihood(params, light).variance, likelihood(params).variance
+    # Of the scale above its floor, at most 0.13 levels, which is small beside the scales here.
+    torch.testing.assert_close(dim / even, torch.full_like(even, 0.25), rtol=0.05, atol=0)
+    fixed = make({"name": "gaussian_fixed"})
+    params = torch.zeros(1, 2 * fixed.n_params, 1, 1)
+    assert torch.equal(fixed(params, light).variance, fixed(params).variance)
+
+
+def test_channels_are_coupled_as_under_even_light() -> None:
+    """What channel 0 shows too much moves channel 1 by as much as it would under even light."""
+    likelihood, light = make({"name": "logistic_mixture"}), uneven()
+    even, seen = likelihood(raw(likelihood)), likelihood(raw(likelihood), light)
+    assert isinstance(even, CoupledLogisticMixture)
+    assert isinstance(seen, CoupledLogisticMixture)
+    levels = 600 + 200 * torch.rand(3, 1, 8, 6, generator=torch.Generator().manual_seed(1))
+    gain, dark = light
+    under_light = levels * gain[:, :1] + dark[:, :1] * (1 - gain[:, :1])
+    moved = even._shifted(1, levels)
+    expected = moved * gain[:, 1, None] + (dark * (1 - gain))[:, 1, None]
+    torch.testing.assert_close(seen._shifted(1, under_light), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_evened_levels_are_those_under_even_light_and_never_negative() -> None:
+    light = uneven()
+    even = 20 + 500 * torch.rand(3, 2, 8, 6, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(light.evened(light.seen(even)), even, rtol=1e-5, atol=1e-3)
+    assert (light.evened(torch.zeros(3, 2, 8, 6, dtype=torch.int32)) >= 0).all()
+
+
+def test_light_in_raw_grey_levels_is_told_in_steps_above_the_lowest_level() -> None:
+    """A channel of counts 80, 96, … whose offset is 400: 20 levels above the lowest."""
+    grey = GreyLevels((80, 0), (16, 1), (65520, 255))
+    gain = np.full((2, 2, 3, 3), 0.5, np.float32)
+    for offset in (np.array([400.0, 7.0]), np.array([[400.0, 7.0]] * 2)):
+        light = Light.on(grey, gain, offset)
+        assert light.dark.flatten().tolist() == [20, 7, 20, 7]
+        assert torch.equal(light.gain, torch.from_numpy(gain))
+
+
+def test_light_on_some_tiles_joins_even_light_on_others() -> None:
+    levels, light = torch.zeros(3, 2, 8, 6, dtype=torch.int32), uneven()
+    assert Light.joined([(levels, None), (levels, None)]) is None
+    both = Light.joined([(levels, None), (levels, light)])
+    assert both is not None
+    assert (both.gain[:3] == 1).all()
+    assert torch.equal(both.of(slice(3, 6)).gain, light.gain)
+    assert torch.equal(
+        both.of(torch.tensor([5, 0])).dark, torch.cat([light.dark[2:], 0 * light.dark[:1]])
+    )
 
 
 def test_learns_a_heavy_tail_to_its_entropy() -> None:

@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
+import numpy as np
 import pytest
 
 from vae_sci import open_results
 from vae_sci.contracts import ASSIGNED, CONTRACTS, DROPPED, TILES, Contract
 from vae_sci.files import exclusive
+from vae_sci.images.flat_field import read_flat_field
 from vae_sci.tiles.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -325,3 +328,28 @@ def test_neighbours_can_be_masked_from_images_to_embeddings(tiny_project: Path):
     assert done.returncode == 0, done.stdout + done.stderr
     about = open_store(tiny_project / "masked" / "tiles" / "tiny1.zarr").attrs["vae_sci"]
     assert about["neighbours"] == "mask"
+
+
+def test_a_flat_field_goes_from_images_to_phenotypes(tiny_project: Path):
+    """The tiny screen has too few fields to tell one: it is planted between two runs."""
+    config = ("results=lit", "training={epochs: 1, batch_size: 16}")
+    given = ("--configfile", "tiny.yaml", "--config", *config, "--")
+    made = [tiny_project / "lit" / "flat_field" / f"{plate}.npz" for plate in PLATES]
+    done = snakemake(tiny_project, *given, *(f"lit/flat_field/{path.name}" for path in made))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in made:
+        found = read_flat_field(path, (3, 256, 256))
+        light = np.linspace(0.7, 1.3, 256, dtype=np.float32)
+        used = np.array([True, False, True])
+        gain = np.where(used[:, None, None], light, 1).astype(np.float32)
+        gain = np.broadcast_to(gain, found.gain.shape)
+        offset = np.where(used, 100.0, np.nan)
+        replace(found, gain=gain, offset=offset, used=used).write(path)
+    names = ("phenotypes/vae/scores.json", "generated/vae/cells.csv", "diagnostics/vae/rings.csv")
+    done = snakemake(tiny_project, *given, *(f"lit/{name}" for name in names))
+    assert done.returncode == 0, done.stdout + done.stderr
+    card = json.loads((tiny_project / "lit" / "models" / "vae" / "model.json").read_text())
+    assert set(card["data"]["flat_fields"]) == set(PLATES)
+    run = open_results(tiny_project / "lit")
+    assert np.isfinite(run.cells.filter(regex="^z_")).all(axis=None)
+    run.show(run.cells["cell_id"].iloc[0], tiny_project / "lit" / "cell.png")

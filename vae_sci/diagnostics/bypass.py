@@ -42,19 +42,19 @@ def measure_bypass(held: HeldOut, seed: int) -> Bypass:
     model, device = held.model, held.levels.device
     random = torch.Generator().manual_seed(seed)
     noises, posteriors = [], []
-    for _, levels, visible, _ in held.batches():
+    for _, levels, visible, _, light in held.batches():
         noises.append(model.draw_noise(len(levels), random).share(slice(None), device))
-        posteriors.append(model.inference(levels, visible))
+        posteriors.append(model.inference(levels, visible, light))
     own = torch.cat(
         [seen.z.mean + seen.z.stddev * n.z for seen, n in zip(posteriors, noises, strict=True)]
     )
     other = own.roll(1, dims=0)
     sums = torch.zeros(3, dtype=torch.float64)
-    for (rows, levels, visible, plate), noise, seen in zip(
+    for (rows, levels, visible, plate, light), noise, seen in zip(
         held.batches(), noises, posteriors, strict=True
     ):
         for place, (z, skips) in enumerate(((own, seen.skips), (own, None), (other, None))):
-            made = model.generative(z[rows], skips, noise=noise.u, plate=plate)
+            made = model.generative(z[rows], skips, noise=noise.u, plate=plate, light=light)
             terms = score(seen.z, made, levels, visible)
             sums[place] += terms.distortion.double().sum().cpu()
     return Bypass(*(sums / len(held)).tolist())

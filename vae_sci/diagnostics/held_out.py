@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_sci.embedding.encode import check_fit, load_levels, told_plate
+from vae_sci.embedding.encode import check_fit, load_levels, load_light, told_plate
+from vae_sci.likelihoods import Light
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
 from vae_sci.model.vae import VAE
+from vae_sci.tiles.light import open_light
 from vae_sci.tiles.split import most_held_out
 from vae_sci.training.stream import read_tables
 
@@ -28,7 +30,7 @@ class HeldOut:
     ----------
     model : in evaluation mode, on its device.
     part : test, validation or train: the most held-out part that has cells.
-    levels, visible, plate : as for `VAE.inference` and `VAE.generative`, of all cells.
+    levels, visible, plate, light : as for `VAE.inference` and `VAE.generative`, of all cells.
     """
 
     model: VAE
@@ -36,22 +38,27 @@ class HeldOut:
     levels: Tensor
     visible: Tensor | None
     plate: Tensor | None
+    light: Light | None = None
 
     def __len__(self) -> int:
         return len(self.levels)
 
-    def batches(self) -> Iterator[tuple[slice, Tensor, Tensor | None, Tensor | None]]:
-        """(rows, levels, visible, plate) of consecutive cells."""
+    def batches(
+        self,
+    ) -> Iterator[tuple[slice, Tensor, Tensor | None, Tensor | None, Light | None]]:
+        """(rows, levels, visible, plate, light) of consecutive cells."""
         for start in range(0, len(self), BATCH):
             rows = slice(start, start + BATCH)
             visible, plate = (
                 None if part is None else part[rows] for part in (self.visible, self.plate)
             )
-            yield rows, self.levels[rows], visible, plate
+            light = None if self.light is None else self.light.of(rows)
+            yield rows, self.levels[rows], visible, plate, light
 
     def inputs(self) -> Tensor:
         """What the encoder is given of all cells, (N, C, H, W)."""
-        return torch.cat([self.model.standardized(x, seen) for _, x, seen, _ in self.batches()])
+        standardized = self.model.standardized
+        return torch.cat([standardized(x, seen, light) for _, x, seen, _, light in self.batches()])
 
 
 def open_held_out(
@@ -66,7 +73,7 @@ def open_held_out(
     part, rows_of_part = most_held_out(table)
     # In an order of no meaning: neighbours in a well are alike, and cells are compared in pairs.
     chosen = rows_of_part.sample(frac=1, random_state=seed).head(cells)
-    levels, visible, plate, places = [], [], [], []
+    levels, visible, plate, lights, places = [], [], [], [], []
     for name, rows in chosen.groupby("plate", sort=True):
         store = results / "tiles" / f"{name}.zarr"
         check_fit(card, store)
@@ -75,13 +82,17 @@ def open_held_out(
         levels.append(own)
         visible.append(seen)
         plate.append(told_plate(model, str(name), len(rows)))
+        lights.append((own, load_light(model, open_light(store, rows), rows)))
         places.append(chosen.index.get_indexer(rows.index))
     order = np.argsort(np.concatenate(places))
+    light = Light.joined(lights)
     return HeldOut(
         model,
         part,
         torch.cat(levels)[order],
-        *(_joined(parts, order) for parts in (visible, plate)),
+        _joined(visible, order),
+        _joined(plate, order),
+        None if light is None else light.of(torch.from_numpy(order)),
     )
 
 

@@ -107,9 +107,9 @@ def _bits(held: HeldOut, seed: int) -> dict[str, float]:
     """The bound and its parts at one draw from the posterior, means over cells."""
     random = torch.Generator().manual_seed(seed)
     parts: list[Terms] = []
-    for _, levels, visible, plate in held.batches():
+    for _, levels, visible, plate, light in held.batches():
         noise = held.model.draw_noise(len(levels), random).share(slice(None), levels.device)
-        parts.append(bound(held.model, levels, visible, noise, plate)[1])
+        parts.append(bound(held.model, levels, visible, noise, plate, light)[1])
 
     def mean(name: str) -> float:
         return float(torch.cat([getattr(part, name) for part in parts]).double().mean())
@@ -123,9 +123,11 @@ def _bits(held: HeldOut, seed: int) -> dict[str, float]:
 def _sharpness(held: HeldOut, channels: list[str]) -> tuple[pd.DataFrame, dict[str, float]]:
     """Reconstructions at the posterior means against the tiles, ring by ring and in short."""
     made = []
-    for _, levels, visible, plate in held.batches():
-        seen = held.model.inference(levels, visible)
-        p = held.model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=plate).p
+    for _, levels, visible, plate, light in held.batches():
+        seen = held.model.inference(levels, visible, light)
+        p = held.model.generative(
+            seen.z.mean, seen.skips, temperature=0.0, plate=plate, light=light
+        ).p
         made.append(p.mean.cpu().numpy())
     images, reference = np.concatenate(made), held.levels.cpu().numpy().astype(np.float64)
     if held.visible is not None:  # what the model need not explain is neither right nor wrong

@@ -16,11 +16,13 @@ from vae_sci.config import EmbeddingSettings
 from vae_sci.contracts import EMBEDDINGS, TILES
 from vae_sci.errors import ContractError, InputError
 from vae_sci.files import publish
+from vae_sci.likelihoods import Light
 from vae_sci.likelihoods.grey_levels import need_step
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device, tune_cpu
 from vae_sci.model.objective import Terms, describe
 from vae_sci.model.vae import VAE
+from vae_sci.tiles.light import TileLight, light_digest, open_light
 from vae_sci.tiles.store import (
     NEIGHBOUR,
     need_table_of,
@@ -45,7 +47,7 @@ def embed_plate(
     The table appears whole or not at all; memory does not grow with the plate.
 
     Raises `ContractError` when tiles and model do not fit: other channels, size, neighbours or
-    grey levels.
+    grey levels, or a flat field on one side alone.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,6 +58,7 @@ def embed_plate(
     table = TILES.read(results / "tiles" / f"{plate}.parquet")
     check_fit(card, store)
     need_table_of(store, table)
+    known = open_light(store, table)
     try:
         first = np.arange(min(len(table), FIRST_TILES))
         need_step(model.grey_levels, read_rows(store_array(store), first))
@@ -68,7 +71,9 @@ def embed_plate(
         for start in range(0, len(table), settings.batch_size):
             rows = table.iloc[start : start + settings.batch_size]
             levels, visible = load_levels(model, card, store, rows)
-            seen, terms = describe(model, levels, visible, told_plate(model, plate, len(rows)))
+            light = load_light(model, known, rows)
+            told = told_plate(model, plate, len(rows))
+            seen, terms = describe(model, levels, visible, told, light)
             frame = _frame(rows["cell_id"], seen.z, terms)
             cost = frame[["distortion", "rate_z", "rate_u"]].sum(axis=1).to_numpy()
             # Percentile among the validation cells, by the reference's own percentiles.
@@ -89,8 +94,9 @@ def embed_plate(
 
 @torch.no_grad()
 def encode_tiles(folder: Path, tiles: np.ndarray) -> np.ndarray:
-    """z, the posterior mean (N, d), of tiles (N, C, H, W) of raw grey levels, all pixels seen.
+    """z, the posterior mean (N, d), of tiles (N, C, H, W) of raw grey levels.
 
+    All pixels are seen, and light is taken as even.
     folder : of the model; it runs on the CPU.
     Raises `InputError` where the tiles are of another size, channels or grey levels than those
     that the model was trained on.
@@ -120,6 +126,15 @@ def check_fit(card: dict[str, Any], store: Path) -> None:
                 found=f"{name} {about[name]} in {store}",
                 action="embed with a model trained on such tiles",
             )
+    # Ready-made tiles have no place in a field, and go with either.
+    had, has = bool(card["data"].get("flat_fields")), light_digest(store) is not None
+    if about["kind"] == "images" and had != has:
+        raise ContractError(
+            required=f"tiles cut with{'' if had else 'out'} a flat field, as those that the model "
+            "was trained on",
+            found=f"{store}, cut with{'' if has else 'out'} one",
+            action="set images: flat_field as it was then, and tile the plate again",
+        )
 
 
 def told_plate(model: VAE, plate: str, n: int) -> Tensor | None:
@@ -149,6 +164,15 @@ def load_levels(
         masks = read_rows(store_array(store, "masks"), wanted)
         visible = torch.from_numpy(masks != NEIGHBOUR)[:, None].to(device)
     return levels.to(device), visible
+
+
+def load_light(model: VAE, known: TileLight | None, rows: pd.DataFrame) -> Light | None:
+    """The light on the tiles in `rows`, by what is known of their plate's; None: even."""
+    if known is None:
+        return None
+    gain = known.gain(rows["tile"].to_numpy(dtype=np.int64))
+    device = next(model.parameters()).device
+    return Light.on(model.grey_levels, gain, known.offset).to(device)
 
 
 def _another_camera(error: InputError, where: str | Path) -> ContractError:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from vae_sci.contracts import GENERATED, RESAMPLED, SAMPLES
-from vae_sci.embedding.encode import check_fit, load_levels, told_plate
+from vae_sci.embedding.encode import check_fit, load_levels, load_light, told_plate
 from vae_sci.files import publish
+from vae_sci.likelihoods import Light
 from vae_sci.model.checkpoint import load_model
 from vae_sci.model.device import pick_device
 from vae_sci.model.objective import describe
 from vae_sci.model.vae import VAE, Generated
+from vae_sci.tiles.light import open_light
 from vae_sci.tiles.split import most_held_out
 from vae_sci.training.stream import read_tables
 
@@ -36,7 +38,8 @@ def generate(
     u (`reconstructions`) and as a draw of p(x|z,u) there, with camera noise (`predictive`).
     `samples`: E[x|z,u] for z and u from the prior, at several temperatures. `resampled`: for a few
     of the cells, E[x|z,u] at the posterior mean of z with u from its prior. All are rounded to
-    counts; OME metadata of what the model made say that it is synthetic.
+    counts; OME metadata of what the model made say that it is synthetic. What stands beside a cell
+    is under the light on the cell, samples are under even light.
     """
     model, card = load_model(results / "models" / model_name, pick_device(device))
     folder = results / "generated" / model_name
@@ -46,14 +49,20 @@ def generate(
     originals, reconstructions, predictive, records = [], [], [], []
     z: list[Tensor] = []
     told: list[Tensor] = []
+    lights: list[tuple[Tensor, Light | None]] = []
     # Likelihoods draw from torch's own generator.
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
         for plate, rows in _chosen(read_tables(results, plates), seed).groupby("plate", sort=False):
-            levels, visible = load_levels(model, card, results / "tiles" / f"{plate}.zarr", rows)
+            store = results / "tiles" / f"{plate}.zarr"
+            levels, visible = load_levels(model, card, store, rows)
+            light = load_light(model, open_light(store, rows), rows)
+            lights.append((levels, light))
             own = told_plate(model, str(plate), len(rows))
-            seen, terms = describe(model, levels, visible, own)
-            made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=own)
+            seen, terms = describe(model, levels, visible, own, light)
+            made = model.generative(
+                seen.z.mean, seen.skips, temperature=0.0, plate=own, light=light
+            )
             if own is not None:
                 told.append(own)
             z.append(seen.z.mean)
@@ -79,7 +88,10 @@ def generate(
 
     some = np.unique(np.linspace(0, len(cells) - 1, N_RESAMPLED).round().astype(int))
     of_some = torch.cat(told)[some] if told else None
-    images = _resampled(model, torch.cat(z)[some], of_some, draws)
+    light = Light.joined(lights)
+    if light is not None:
+        light = light.of(torch.from_numpy(some))
+    images = _resampled(model, torch.cat(z)[some], of_some, draws, light)
     write_stack(images.reshape(-1, *images.shape[2:]), folder / "resampled.ome.tif", card)
     grid = pd.MultiIndex.from_product(
         [cells["cell_id"].iloc[some], range(images.shape[1])], names=["cell_id", "draw"]
@@ -91,7 +103,8 @@ def generate(
 
 @torch.no_grad()
 def reconstruct(results: Path, plate: str, model_name: str, rows: pd.DataFrame) -> np.ndarray:
-    """E[x|z,u] of tiles of a plate at the posterior means of z and u: counts (N, C, H, W).
+    """E[x|z,u] of tiles of a plate at the posterior means of z and u: counts (N, C, H, W), under
+    the light on the tiles.
 
     rows : of the plate's tile table. Raises `ContractError` where model and tiles do not fit.
     """
@@ -99,11 +112,11 @@ def reconstruct(results: Path, plate: str, model_name: str, rows: pd.DataFrame) 
     store = results / "tiles" / f"{plate}.zarr"
     check_fit(card, store)
     levels, visible = load_levels(model, card, store, rows)
-    seen = model.inference(levels, visible)
+    light = load_light(model, open_light(store, rows), rows)
+    seen = model.inference(levels, visible, light)
     told = told_plate(model, plate, len(rows))
-    return expected_counts(
-        model, model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=told)
-    )
+    made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=told, light=light)
+    return expected_counts(model, made)
 
 
 def _samples(model: VAE, draws: torch.Generator) -> np.ndarray:
@@ -117,21 +130,32 @@ def _samples(model: VAE, draws: torch.Generator) -> np.ndarray:
     )
 
 
-def _resampled(model: VAE, z: Tensor, told: Tensor | None, draws: torch.Generator) -> np.ndarray:
+def _resampled(
+    model: VAE,
+    z: Tensor,
+    told: Tensor | None,
+    draws: torch.Generator,
+    light: Light | None = None,
+) -> np.ndarray:
     """Counts (cells, 1 + draws, C, H, W): u at its prior's mean, then drawn from its prior.
 
     A decoder without u has but the first. z (cells, latent_dim); told (cells,), their plates, where
-    the decoder is told them.
+    the decoder is told them; light : on them.
     """
-    plain = expected_counts(model, model.generative(z, temperature=0.0, plate=told))[:, None]
+    made = model.generative(z, temperature=0.0, plate=told, light=light)
+    plain = expected_counts(model, made)[:, None]
     noise = model.draw_noise(len(z) * N_DRAWS, draws).share(slice(None), z.device)
     if not noise.u:
         return plain
-    each = z.repeat_interleave(N_DRAWS, dim=0)
-    if told is not None:
-        told = told.repeat_interleave(N_DRAWS, dim=0)
-    made = expected_counts(model, model.generative(each, noise=noise.u, plate=told))
-    return np.concatenate([plain, made.reshape(len(z), N_DRAWS, *made.shape[1:])], axis=1)
+    each = torch.arange(len(z)).repeat_interleave(N_DRAWS)
+    made = model.generative(
+        z[each],
+        noise=noise.u,
+        plate=None if told is None else told[each],
+        light=None if light is None else light.of(each),
+    )
+    counts = expected_counts(model, made)
+    return np.concatenate([plain, counts.reshape(len(z), N_DRAWS, *counts.shape[1:])], axis=1)
 
 
 def expected_counts(model: VAE, made: Generated) -> np.ndarray:

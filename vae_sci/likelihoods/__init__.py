@@ -12,6 +12,7 @@ from vae_sci.likelihoods.gaussian import Gaussian
 from vae_sci.likelihoods.gaussian_fixed import GaussianFixed
 from vae_sci.likelihoods.grey_levels import GreyLevels, detect_grey_levels
 from vae_sci.likelihoods.laplace import Laplace
+from vae_sci.likelihoods.light import Light
 from vae_sci.likelihoods.logistic_mixture import LogisticMixtureLikelihood
 from vae_sci.likelihoods.negative_binomial import NegativeBinomialLikelihood
 from vae_sci.likelihoods.noise import CameraNoise
@@ -25,6 +26,7 @@ __all__ = [
     "CameraNoise",
     "GreyLevels",
     "LevelDistribution",
+    "Light",
     "Likelihood",
     "bits_per_pixel",
     "detect_grey_levels",

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vae_sci.errors import ContractError
 from vae_sci.likelihoods.grey_levels import GreyLevels
+from vae_sci.likelihoods.light import Light
 
 # Standard deviation, in steps, of the rounding to whole levels: the least that a channel can have.
 ROUNDING_SD = 1 / math.sqrt(12)
@@ -93,6 +94,11 @@ class Likelihood(nn.Module, ABC):
     law gives it, its standard deviation. So start the head near zero (small weights, zero bias),
     and the first loss is that of a model which knows the marginal mean and spread, nothing else.
 
+    With uneven light the decoder tells what would be seen under even light, and means are those
+    that the camera sees (`Light.seen`). A learned scale goes with the root of the light, as the
+    noise of photons does: between read noise, which stays, and what the mean leaves open, which
+    goes with the light itself (docs/decisions.md).
+
     Parameters
     ----------
     grey_levels : the grid of each channel.
@@ -138,21 +144,32 @@ class Likelihood(nn.Module, ABC):
             )
         return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1)
 
+    def located(self, raw: Tensor, light: Light | None) -> Tensor:
+        """A mean (N, C, H, W), in levels: ``centre + scale · raw``, under this light."""
+        even = self.centre + self.scale * raw
+        return even if light is None else light.seen(even)
+
     @staticmethod
-    def spread(raw: Tensor, at_zero: Tensor, floor: float) -> Tensor:
-        """A scale, in levels, in proportion to exp(raw) above a floor; at raw 0 it is `at_zero`.
+    def spread(raw: Tensor, at_zero: Tensor, floor: float, light: Light | None) -> Tensor:
+        """A scale (N, C, H, W), in levels, in proportion to exp(raw) above a floor; at raw 0 it is
+        `at_zero`, under even light.
 
         The floor is approached, never hit: the gradient fades but does not stop. See `tamed`.
         """
-        return floor + (at_zero - floor) * tamed(raw).exp()
+        above = (at_zero - floor) * tamed(raw).exp()
+        return floor + (above if light is None else above * light.gain.sqrt())
 
-    def forward(self, params: Tensor) -> LevelDistribution:
-        """Raw decoder output (N, C · n_params, H, W), any float type → p(x | z) over levels."""
+    def forward(self, params: Tensor, light: Light | None = None) -> LevelDistribution:
+        """Raw decoder output (N, C · n_params, H, W), any float type → p(x | z) over levels.
+
+        light : on these tiles; None: even.
+        """
         with torch.autocast(params.device.type, enabled=False):
-            return self.distribution(at_least_float32(params).unflatten(1, (-1, self.n_params)))
+            params = at_least_float32(params).unflatten(1, (-1, self.n_params))
+            return self.distribution(params, light)
 
     @abstractmethod
-    def distribution(self, params: Tensor) -> LevelDistribution:
+    def distribution(self, params: Tensor, light: Light | None = None) -> LevelDistribution:
         """Raw output (N, C, n_params, H, W), float32 or float64 → p(x | z); given by a family."""
 
 

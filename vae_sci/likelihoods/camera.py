@@ -10,14 +10,16 @@ from torch import Tensor
 from vae_sci.likelihoods.base import ROUNDING_SD, Likelihood
 from vae_sci.likelihoods.discretised_gaussian import DiscretisedGaussian
 from vae_sci.likelihoods.grey_levels import GreyLevels
+from vae_sci.likelihoods.light import Light
 from vae_sci.likelihoods.noise import CameraNoise
 
 
 class Camera(Likelihood):
     """The decoder gives the mean alone; ``σ² = gain · (mean − offset) + read_variance``.
 
-    σ² is not less than the read variance, nor than the 1/12 of rounding. The Gaussian stands for
-    the sum of a Poisson and a Gaussian variable (Foi et al. 2008): its skew is missing.
+    The mean is that which the camera sees, in any light. σ² is not less than the read variance, nor
+    than the 1/12 of rounding. The Gaussian stands for the sum of a Poisson and a Gaussian variable
+    (Foi et al. 2008): its skew is missing.
     """
 
     n_params = 1
@@ -37,8 +39,8 @@ class Camera(Likelihood):
         self.register_buffer("constant", self.per_channel(noise.constant))
         self.register_buffer("floor", self.per_channel(noise.read_variance))
 
-    def distribution(self, params: Tensor) -> DiscretisedGaussian:
-        mean = self.centre + self.scale * params.squeeze(2)
+    def distribution(self, params: Tensor, light: Light | None = None) -> DiscretisedGaussian:
+        mean = self.located(params.squeeze(2), light)
         # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
         return camera_gaussian(
             mean, self.gain, self.constant, self.floor, self.top, validate_args=False

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vae_sci.errors import ContractError
 from vae_sci.likelihoods.base import Likelihood
 from vae_sci.likelihoods.grey_levels import GreyLevels
+from vae_sci.likelihoods.light import Light
 
 # Share of the lowest count that the levels below it divide up, each e times less than the next:
 # counts cannot be negative, but read noise can, and a level without mass would stop a training.
@@ -52,12 +53,15 @@ class CountLikelihood(Likelihood):
         signal = (self.centre - self.dark) / self.scale
         self.register_buffer("start", signal.clamp(min=MIN_START).expm1().log())
 
-    def signal(self, raw: Tensor) -> Tensor:
+    def signal(self, raw: Tensor, light: Light | None = None) -> Tensor:
         """Raw output → mean above dark, levels, above 0: the channel's at 0, then linear.
 
         ``scale · softplus(start + raw)``: a bright spot costs the same effort at any brightness.
+        Times the share of the light: above the camera's dark, not the flat field's, so that it
+        stays above 0.
         """
-        return MIN_SIGNAL + self.scale * F.softplus(self.start + raw)
+        even = MIN_SIGNAL + self.scale * F.softplus(self.start + raw)
+        return even if light is None else even * light.gain
 
 
 def log_share(levels: Tensor, first: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vae_sci.likelihoods.base import LevelDistribution, Likelihood, at_least_float32
 from vae_sci.likelihoods.blocks import in_blocks
+from vae_sci.likelihoods.light import Light
 
 MIN_SCALE = 0.05  # levels: one then holds all but 1e-4 of its Laplace; smaller gains nothing
 LOG_2 = math.log(2)
@@ -58,16 +59,16 @@ class DiscretisedLaplace(LevelDistribution):
 
 
 class Laplace(Likelihood):
-    """The decoder gives the location, ``centre + scale · raw``, and the scale
-    (`Likelihood.spread`), which at 0 has the channel's standard deviation."""
+    """The decoder gives the location (`Likelihood.located`) and the scale (`Likelihood.spread`),
+    which at 0 has the channel's standard deviation."""
 
     n_params = 2
 
-    def distribution(self, params: Tensor) -> DiscretisedLaplace:
+    def distribution(self, params: Tensor, light: Light | None = None) -> DiscretisedLaplace:
         loc, log_scale = params.unbind(2)
         return DiscretisedLaplace(
-            self.centre + self.scale * loc,
-            self.spread(log_scale, at_zero=self.scale / math.sqrt(2), floor=MIN_SCALE),
+            self.located(loc, light),
+            self.spread(log_scale, self.scale / math.sqrt(2), MIN_SCALE, light),
             self.top,
             validate_args=False,
         )

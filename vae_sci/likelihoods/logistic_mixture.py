@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from vae_sci.likelihoods.base import LevelDistribution, Likelihood, at_least_float32, tamed
 from vae_sci.likelihoods.grey_levels import GreyLevels
+from vae_sci.likelihoods.light import Light
 
 COMPONENTS = -3  # the axis of the components in (N, C, K, H, W)
 CHANNELS = -3  # that of the channels in (N, C, H, W)
@@ -172,7 +173,7 @@ class LogisticMixtureLikelihood(Likelihood):
     K equal parts of ±1 standard deviation, so that components differ from the start, and `spread`
     is such that at raw output 0 the mixture has the channel's mean and (to the floor) its variance.
     Time grows in proportion to K. Coupling is ``tanh(raw)``, between channels in standard
-    deviations (PixelCNN++).
+    deviations (PixelCNN++), of levels under even light.
     """
 
     offsets: Tensor
@@ -194,19 +195,25 @@ class LogisticMixtureLikelihood(Likelihood):
         self.log_spread = 0.5 * math.log(3 * left / math.pi**2)
         self.register_buffer("offsets", offsets.view(-1, 1, 1))
 
-    def distribution(self, params: Tensor) -> LogisticMixture:
+    def distribution(self, params: Tensor, light: Light | None = None) -> LogisticMixture:
         # One unbind, not slices: its gradient is written once, not summed from several.
         logits, means, log_scales, *raw = params.unflatten(2, (-1, self.components)).unbind(2)
         centre, scale = self.centre.unsqueeze(1), self.scale.unsqueeze(1)
         floor = math.log(MIN_SCALE)
         # exp(softplus(t)) = 1 + exp(t): the floor plus the scale, with nothing to overflow.
-        above_floor = F.softplus(tamed(log_scales) + (scale.log() + (self.log_spread - floor)))
-        mixture = (logits, centre + scale * (means + self.offsets), floor + above_floor)
+        above = tamed(log_scales) + (scale.log() + (self.log_spread - floor))
+        means = centre + scale * (means + self.offsets)
+        if light is not None:
+            gain, dark = (part.unsqueeze(2) for part in light)
+            means, above = Light(gain, dark).seen(means), above + 0.5 * gain.log()
+        mixture = (logits, means, floor + F.softplus(above))
         # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
         if not (self.coupling and raw):
             return LogisticMixture(*mixture, self.top, validate_args=False)
         ratio = scale.unsqueeze(1) / scale[:-1]  # (C, C − 1, 1, 1, 1): levels per level
         coupling = torch.stack(raw, 2).tanh() * ratio
+        if light is not None:
+            coupling = coupling * (gain / light.gain[:, None, :-1]).unsqueeze(3)
         return CoupledLogisticMixture(*mixture, coupling, self.top, validate_args=False)
 
 

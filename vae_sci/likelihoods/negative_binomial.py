@@ -18,6 +18,7 @@ from vae_sci.likelihoods.base import LevelDistribution, at_least_float32, tamed
 from vae_sci.likelihoods.blocks import in_blocks
 from vae_sci.likelihoods.counts import CountLikelihood, draw_share, log_rising, log_share
 from vae_sci.likelihoods.grey_levels import GreyLevels
+from vae_sci.likelihoods.light import Light
 from vae_sci.likelihoods.noise import CameraNoise
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)
@@ -101,6 +102,7 @@ class NegativeBinomial(LevelDistribution):
 class NegativeBinomialLikelihood(CountLikelihood):
     """The decoder gives the mean above dark (`CountLikelihood.signal`) and the dispersion.
 
+    The dispersion is the same in any light: its share of the variance goes with the mean's square.
     Of the camera's noise it needs the dark level alone. At raw output 0 the dispersion is such
     that the channel has its own variance.
     """
@@ -121,10 +123,10 @@ class NegativeBinomialLikelihood(CountLikelihood):
         excess = torch.maximum(self.scale.square() - signal, MIN_EXCESS * signal)
         self.register_buffer("dispersion", signal.square() / excess)
 
-    def distribution(self, params: Tensor) -> NegativeBinomial:
+    def distribution(self, params: Tensor, light: Light | None = None) -> NegativeBinomial:
         signal, log_dispersion = params.unbind(2)
         return NegativeBinomial(
-            self.signal(signal),
+            self.signal(signal, light),
             MIN_DISPERSION + self.dispersion * tamed(log_dispersion).exp(),
             self.dark.to(torch.int64),
             self.top,

@@ -25,6 +25,7 @@ from vae_sci.likelihoods.counts import (
     stirling_rest,
 )
 from vae_sci.likelihoods.grey_levels import GreyLevels
+from vae_sci.likelihoods.light import Light
 from vae_sci.likelihoods.noise import CameraNoise
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
@@ -135,8 +136,8 @@ class Poisson(CountLikelihood):
         super().__init__(grey_levels, centre, scale, noise.dark)
         self.register_buffer("gain", self.per_channel(noise.gain))
 
-    def distribution(self, params: Tensor) -> DiscretisedPoisson:
-        rate = self.signal(params.squeeze(2)) / self.gain
+    def distribution(self, params: Tensor, light: Light | None = None) -> DiscretisedPoisson:
+        rate = self.signal(params.squeeze(2), light) / self.gain
         return DiscretisedPoisson(rate, self.gain, self.dark, self.top, validate_args=False)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn import functional
 
+from vae_sci.likelihoods import Light
 from vae_sci.model.vae import VAE, Generated, Noise, Posterior
 
 TEMPERATURE = 0.5  # of the similarities in `view_loss`
@@ -107,13 +108,19 @@ def score(q: Normal, made: Generated, levels: Tensor, visible: Tensor | None = N
 
 @torch.no_grad()
 def describe(
-    model: VAE, levels: Tensor, visible: Tensor | None = None, plate: Tensor | None = None
+    model: VAE,
+    levels: Tensor,
+    visible: Tensor | None = None,
+    plate: Tensor | None = None,
+    light: Light | None = None,
 ) -> tuple[Posterior, Terms]:
     """q(z|x) of each tile, and its terms with the distortion at the posterior means of z and u:
-    no chance. plate (N,): as in `VAE.generative`."""
-    seen = model.inference(levels, visible)
+    no chance. plate (N,), light : as in `VAE.generative`."""
+    seen = model.inference(levels, visible, light)
     shape = (levels.shape[2], levels.shape[3])
-    made = model.generative(seen.z.mean, seen.skips, temperature=0.0, plate=plate, shape=shape)
+    made = model.generative(
+        seen.z.mean, seen.skips, temperature=0.0, plate=plate, shape=shape, light=light
+    )
     return seen, score(seen.z, made, levels, visible)
 
 
@@ -124,10 +131,11 @@ def bound(
     visible: Tensor | None,
     noise: Noise,
     plate: Tensor | None = None,
+    light: Light | None = None,
 ) -> tuple[Posterior, Terms]:
     """q(z|x) of each tile, and its terms at one draw of z and u: their sum is a true bound."""
-    seen = model.inference(levels, visible)
+    seen = model.inference(levels, visible, light)
     z = seen.z.mean + seen.z.stddev * noise.z
     shape = (levels.shape[2], levels.shape[3])
-    made = model.generative(z, seen.skips, noise=noise.u, plate=plate, shape=shape)
+    made = model.generative(z, seen.skips, noise=noise.u, plate=plate, shape=shape, light=light)
     return seen, score(seen.z, made, levels, visible)

@@ -11,7 +11,13 @@ from torch.distributions import Normal
 
 from vae_sci.config import ModelSettings
 from vae_sci.errors import SettingsError
-from vae_sci.likelihoods import CameraNoise, GreyLevels, LevelDistribution, make_likelihood
+from vae_sci.likelihoods import (
+    CameraNoise,
+    GreyLevels,
+    LevelDistribution,
+    Light,
+    make_likelihood,
+)
 from vae_sci.model.decoder import Decoder
 from vae_sci.model.encoder import Encoder, SkipEncoder
 
@@ -22,7 +28,8 @@ class Scaling:
 
     Parameters
     ----------
-    mean, sd : of the levels, one number per channel; centre and scale of the likelihood.
+    mean, sd : of the levels, one number per channel; centre and scale of the likelihood. Where a
+        flat field is known, of those under even light, here and below.
     root_mean, root_sd : of the square root of the levels; the encoder's input is standardised by
         them. Photon noise grows with the root of the signal: on roots it is even (Anscombe 1948).
     """
@@ -144,19 +151,27 @@ class VAE(nn.Module):
         """Index of a plate among those that the decoder is told apart; −1: none of them."""
         return self.plates.index(plate) if plate in self.plates else -1
 
-    def standardized(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Levels (N, C, H, W) → the encoders' input; pixels not `visible` get the mean, 0."""
-        x = (levels.float().sqrt() - self.root_mean) / self.root_sd
+    def standardized(
+        self, levels: Tensor, visible: Tensor | None = None, light: Light | None = None
+    ) -> Tensor:
+        """Levels (N, C, H, W) → the encoders' input; pixels not `visible` get the mean, 0.
+
+        With the light on the tiles: of levels as under even light.
+        """
+        even = levels.float() if light is None else light.evened(levels)
+        x = (even.sqrt() - self.root_mean) / self.root_sd
         if visible is not None:
             x = torch.where(visible, x, 0.0)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def inference(self, levels: Tensor, visible: Tensor | None = None) -> Posterior:
+    def inference(
+        self, levels: Tensor, visible: Tensor | None = None, light: Light | None = None
+    ) -> Posterior:
         """Levels (N, C, H, W), integers → the posterior of z, and what the skips see.
 
-        `visible` (N, 1, H, W), bool: pixels that the model may see.
+        `visible` (N, 1, H, W), bool: pixels that the model may see. light : on the tiles.
         """
-        x = self.standardized(levels, visible)
+        x = self.standardized(levels, visible, light)
         return Posterior(self.phenotype(x), self.skip_encoder(x) if self.skip_encoder else None)
 
     def phenotype(self, x: Tensor) -> Normal:
@@ -173,12 +188,14 @@ class VAE(nn.Module):
         noise: tuple[Tensor, ...] | None = None,
         plate: Tensor | None = None,
         shape: tuple[int, int] | None = None,
+        light: Light | None = None,
     ) -> Generated:
         """z (N, latent_dim) → p(x | z, u), a distribution over levels (N, C, H, W).
 
         With `skips`, u comes from its posterior, without from its prior, with `u` it is forced:
         `Decoder.forward` tells of these and the other arguments. plate (N,), index into `plates`,
-        −1 for any other plate; left out: that of none.
+        −1 for any other plate; left out: that of none. light : under which the tiles are seen; left
+        out: even.
         """
         if self.plates:
             told = torch.zeros(len(z), len(self.plates) + 1, device=z.device, dtype=z.dtype)
@@ -186,7 +203,7 @@ class VAE(nn.Module):
                 told.scatter_(1, plate.to(z.device)[:, None] % (len(self.plates) + 1), 1.0)
             z = torch.cat([z, told[:, :-1]], dim=1)
         made = self.decoder(z, skips, u, temperature, noise, shape)
-        return Generated(self.likelihood(made.params), made.u, made.rates)
+        return Generated(self.likelihood(made.params, light), made.u, made.rates)
 
     def draw_noise(
         self, n: int, generator: torch.Generator, shape: tuple[int, int] | None = None
@@ -198,16 +215,23 @@ class VAE(nn.Module):
         return Noise(z, tuple(u))
 
     def forward(
-        self, x: Tensor, view: Tensor, noise: Noise, kept: int, plate: Tensor | None = None
+        self,
+        x: Tensor,
+        view: Tensor,
+        noise: Noise,
+        kept: int,
+        plate: Tensor | None = None,
+        light: Light | None = None,
     ) -> tuple[Normal, Generated, Normal]:
         """What a training step needs: q(z|x), p(x|z, u) at one draw of z and u, and q(z|x') of a
         second view x' of the same cells.
 
         x, view : (N, C, H, W), encoders' inputs as of `standardized`. `noise` is what z and u are
         drawn with (Kingma & Welling 2014); the first `kept` tiles keep their skips, u of the others
-        is drawn from its prior (skip dropout).
+        is drawn from its prior (skip dropout). light : on the tiles.
         """
         q = self.phenotype(x)
         skips = self.skip_encoder(x[:kept]) if self.skip_encoder else None
-        made = self.generative(q.mean + q.stddev * noise.z, skips, None, 1.0, noise.u, plate)
+        z = q.mean + q.stddev * noise.z
+        made = self.generative(z, skips, noise=noise.u, plate=plate, light=light)
         return q, made, self.phenotype(view)

@@ -21,6 +21,7 @@ from vae_sci.memory import keep_freed
 from vae_sci.tiles.crop import tile_pixels, tile_quality
 from vae_sci.tiles.field import FieldCutter
 from vae_sci.tiles.ledger import Ledger
+from vae_sci.tiles.light import write_light
 from vae_sci.tiles.quality import cells_against_plate, fields_against_plate
 from vae_sci.tiles.split import split_wells
 from vae_sci.tiles.stacks import Stack, read_table
@@ -130,6 +131,8 @@ def _from_fields(
             about=about,
         ) as writer,
     ):
+        if cutter.flat is not None:
+            write_light(writer.group, cutter.flat)
         for cut in cut_fields:
             writer.append(cut.tiles, cut.masks)
             cells.append({"label": cut.labels, **cut.cells})

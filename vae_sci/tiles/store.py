@@ -97,7 +97,8 @@ def write_store(
 ) -> Iterator[TileWriter]:
     """Yield a `TileWriter`; the store takes its place at `path` when the block ends well.
 
-    The group holds `tiles` (N, C, H, W) of `dtype` and, if `masks`, `masks` (N, H, W) uint8.
+    The group holds `tiles` (N, C, H, W) of `dtype` and, if `masks`, `masks` (N, H, W) uint8; where
+    a flat field is known, `light` (`tiles.light`), which the digest leaves out.
     Attributes: `ome` (OME-NGFF 0.5; its time axis counts cells; names, colours and contrast of the
     channels, by the first shard) and `vae_sci`: `about`, channels,
     size (pixels), pixel_size_um, n_tiles, digest. The digest is BLAKE2b over, for each array, its

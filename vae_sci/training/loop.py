@@ -24,11 +24,12 @@ from vae_sci.config import ModelSettings, TrainingSettings
 from vae_sci.contracts import HISTORY
 from vae_sci.errors import ContractError, InputError, TrainingError
 from vae_sci.files import exclusive
-from vae_sci.likelihoods import bits_per_pixel
+from vae_sci.likelihoods import Light, bits_per_pixel
 from vae_sci.model.checkpoint import save_model
 from vae_sci.model.device import count_devices, pick_device, tune_cpu
 from vae_sci.model.objective import Terms, bound, describe, score, view_loss
 from vae_sci.model.vae import VAE
+from vae_sci.tiles.light import light_digest
 from vae_sci.tiles.store import store_about
 from vae_sci.training import ema, schedule
 from vae_sci.training.augment import augment, disc, draw_moves, turned_disc
@@ -174,16 +175,15 @@ def _fit(
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate_now
-            levels, visible = _to_device(batch, grey_levels, stream, fabric.device)
+            tiles = _to_device(batch, grey_levels, stream, fabric.device)
             view_moves, moves = (
                 draw_moves(n_global, training.shift, random_moves)[:, share] for _ in range(2)
             )
-            view, view_visible = _augment(levels, visible, view_moves)
-            levels, visible = _augment(levels, visible, moves)
+            view, (levels, visible, light) = (_augment(*tiles, m) for m in (view_moves, moves))
             draws = model.draw_noise(n_global, random_noise)
             # Tiles come in random order: the first are as good as any.
             kept = math.ceil((1 - training.skip_dropout) * len(levels))
-            x, x_view = model.standardized(levels, visible), model.standardized(view, view_visible)
+            x, x_view = model.standardized(levels, visible, light), model.standardized(*view)
             if training.any_angle:
                 # Where u is drawn from its prior, nothing but z is read off the tile:
                 # it may be the disc alone, and its view turned by any angle.
@@ -197,6 +197,7 @@ def _fit(
                 draws.share(share, fabric.device),
                 kept,
                 plate_numbers(model, stream, batch),
+                light,
             )
             terms = score(q, made, levels, visible)
             apart = view_loss(*(_gathered(d.mean, fabric) for d in (q, q_view)))
@@ -278,10 +279,10 @@ def validate(model: VAE, stream: TileStream, batch_size: int) -> dict[str, float
     random_noise = torch.Generator().manual_seed(0)
     meter, means = _Meter(), []
     for batch in stream.in_order(batch_size):
-        levels, visible = _to_device(batch, model.grey_levels, stream, device)
+        levels, visible, light = _to_device(batch, model.grey_levels, stream, device)
         noise = model.draw_noise(len(levels), random_noise).share(slice(None), device)
         plate = plate_numbers(model, stream, batch)
-        seen, terms = bound(model, levels, visible, noise, plate)
+        seen, terms = bound(model, levels, visible, noise, plate, light)
         meter.add(terms)
         means.append(seen.z.mean.cpu())
     now = meter.now()
@@ -303,8 +304,8 @@ def novelty_reference(model: VAE, stream: TileStream) -> list[float]:
     device = next(model.parameters()).device
     costs = []
     for batch in stream.in_order(256):
-        levels, visible = _to_device(batch, model.grey_levels, stream, device)
-        _, terms = describe(model, levels, visible, plate_numbers(model, stream, batch))
+        levels, visible, light = _to_device(batch, model.grey_levels, stream, device)
+        _, terms = describe(model, levels, visible, plate_numbers(model, stream, batch), light)
         costs.append(terms.bound.cpu().numpy())
     return np.percentile(np.concatenate(costs), np.arange(101)).tolist()
 
@@ -389,14 +390,18 @@ def _mix(*numbers: int) -> int:
 
 
 def _digests(results: Path, plates: list[str]) -> dict[str, Any]:
-    """What the data are: digests of the stores, which rows of them are kept, each well's part."""
+    """What the data are: digests of the stores, which rows of them are kept, each well's part, and
+    digests of the flat fields, if there are any."""
     table = read_tables(results, plates)
     stores = table.groupby("plate")["store_digest"].first()
     wells = table.drop_duplicates(["plate", "well"])
+    digests = {plate: light_digest(results / "tiles" / f"{plate}.zarr") for plate in plates}
+    flat = {plate: digest for plate, digest in digests.items() if digest is not None}
     return {
         "stores": {str(plate): str(digest) for plate, digest in stores.items()},
         "kept": {str(plate): _digest(rows) for plate, rows in table.groupby("plate")["tile"]},
         "splits": dict(zip(wells["plate"] + "/" + wells["well"], wells["split"], strict=True)),
+        **({"flat_fields": flat} if flat else {}),
     }
 
 
@@ -408,7 +413,7 @@ def _digest(rows: pd.Series) -> str:
 
 def _to_device(
     batch: Batch, grey_levels: Any, stream: TileStream, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Light | None]:
     try:
         levels = grey_levels.to_steps(batch.counts)
     except InputError as error:
@@ -420,15 +425,21 @@ def _to_device(
             action=error.action,
         ) from None
     visible = None if batch.visible is None else torch.from_numpy(batch.visible).to(device)
-    return levels.to(device), visible
+    known = stream.light(batch)
+    light = None if known is None else Light.on(grey_levels, *known).to(device)
+    return levels.to(device), visible, light
 
 
-def _augment(levels: Tensor, visible: Tensor | None, moves: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Move tiles and what is visible of them alike."""
+def _augment(
+    levels: Tensor, visible: Tensor | None, light: Light | None, moves: Tensor
+) -> tuple[Tensor, Tensor | None, Light | None]:
+    """Move tiles, what is visible of them, and the light on them alike."""
+    if light is not None:
+        light = Light(augment(light.gain, moves), light.dark)
     if visible is None:
-        return augment(levels, moves), None
+        return augment(levels, moves), None, light
     both = augment(torch.cat([levels, visible.to(levels.dtype)], dim=1), moves)
-    return both[:, :-1].contiguous(), both[:, -1:].bool()
+    return both[:, :-1].contiguous(), both[:, -1:].bool(), light
 
 
 def _not_finite(

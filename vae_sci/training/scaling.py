@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from vae_sci.errors import InputError
-from vae_sci.likelihoods import GreyLevels, detect_grey_levels
+from vae_sci.likelihoods import GreyLevels, Light, detect_grey_levels
 from vae_sci.model.vae import Scaling
 from vae_sci.training.stream import TileStream
 
@@ -17,7 +15,8 @@ BLOCK = 128  # tiles looked at together
 def measure(every: TileStream, training: TileStream) -> tuple[GreyLevels, Scaling]:
     """Grey levels of `every` tile of the screen, and scaling of the `training` tiles.
 
-    The camera's ceiling must hold for cells that training never sees.
+    The camera's ceiling must hold for cells that training never sees. The scaling is that of levels
+    under even light.
 
     Raises `InputError` when there are no tiles.
     """
@@ -27,15 +26,12 @@ def measure(every: TileStream, training: TileStream) -> tuple[GreyLevels, Scalin
             found="no cell in a training well on any plate",
             action="raise tiles.split.train, add plates, or look into results/ledger",
         )
-
-    def blocks(stream: TileStream) -> Iterator[np.ndarray]:
-        for batch in stream.in_order(BLOCK):
-            yield batch.counts
-
-    levels = detect_grey_levels(blocks(every))
+    levels = detect_grey_levels(batch.counts for batch in every.in_order(BLOCK))
     count, sums = 0, np.zeros((3, levels.n_channels))
-    for block in blocks(training):
-        values = levels.to_steps(block).numpy().astype(np.float64)
+    for batch in training.in_order(BLOCK):
+        seen, light = levels.to_steps(batch.counts), training.light(batch)
+        even = seen if light is None else Light.on(levels, *light).evened(seen)
+        values = even.numpy().astype(np.float64)
         count += values.shape[0] * values.shape[2] * values.shape[3]
         for row, power in enumerate((1.0, 2.0, 0.5)):
             sums[row] += (values**power).sum(axis=(0, 2, 3))

@@ -21,6 +21,7 @@ import zarr
 
 from vae_sci.contracts import TILES
 from vae_sci.errors import ContractError
+from vae_sci.tiles.light import TileLight, open_light
 from vae_sci.tiles.store import NEIGHBOUR, need_table_of, store_about, store_array
 
 WINDOW_BYTES = 400_000_000  # of tiles held for shuffling: 16,000 tiles of 64 × 64 × 3 uint16
@@ -70,11 +71,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Source:
-    """One plate's store and the rows of it that are wanted (sorted)."""
+    """One plate's store, the rows of it that are wanted (sorted), and the light on its tiles, where
+    it is known not to be even."""
 
     plate: str
     store: Path
     rows: np.ndarray
+    light: TileLight | None = None
 
 
 class TileStream:
@@ -106,6 +109,19 @@ class TileStream:
         `batch_size`, so that the global batches are the same for any number of processes.
         """
         return _read_ahead(self._shuffled(batch_size, seed, rank, world))
+
+    def light(self, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
+        """The light on the tiles of a batch: gain (N, C, H, W) and offset (N, C), as of `Light.on`;
+        None where it counts as even on all plates."""
+        if all(source.light is None for source in self.sources):
+            return None
+        gain = np.ones(batch.counts.shape, np.float32)
+        offset = np.zeros(gain.shape[:2])
+        for number in np.unique(batch.plate):
+            light, here = self.sources[number].light, batch.plate == number
+            if light is not None:
+                gain[here], offset[here] = light.gain(batch.tile[here]), light.offset
+        return gain, offset
 
     def steps(self, batch_size: int) -> int:
         """Steps per epoch of `shuffled`; at least one, for fewer tiles than a batch."""
@@ -261,5 +277,6 @@ def open_stream(results: Path, plates: list[str], split: str | None = None) -> T
         table = TILES.read(results / "tiles" / f"{plate}.parquet")
         need_table_of(store, table)
         wanted = table if split is None else table[table["split"] == split]
-        sources.append(Source(plate, store, np.sort(wanted["tile"].to_numpy(dtype=np.int64))))
+        rows = np.sort(wanted["tile"].to_numpy(dtype=np.int64))
+        sources.append(Source(plate, store, rows, open_light(store, table)))
     return TileStream(sources, masked=bool(first and first[1]["neighbours"] == "mask"))
