@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -87,6 +88,33 @@ def install() -> Callable[..., None]:
                     )
 
     return with_apt
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[Path], Path]:
+    """Python of an environment with what a file of requirements lists, for programs that ask for
+    other versions of shared packages; made once in the user's cache. Skips where it cannot be."""
+
+    def run(*command: str | Path, timeout: float) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode:
+            pytest.skip(f"{' '.join(map(str, command[:4]))}: {done.stderr.strip()[-300:]}")
+
+    def make(requirements: Path) -> Path:
+        kind = hashlib.sha256((requirements.read_text() + sys.version).encode()).hexdigest()[:12]
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        folder = cache / "vae_sci" / f"{requirements.stem}-{kind}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        python, ready = folder / "bin" / "python", folder / "ready"
+        with FileLock(folder.with_suffix(".lock")):
+            if not ready.is_file():
+                run(sys.executable, "-m", "venv", "--clear", folder, timeout=120)
+                install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+                run(*install, "-r", requirements, timeout=600)
+                ready.touch()
+        return python
+
+    return make
 
 
 @pytest.fixture(scope="session")

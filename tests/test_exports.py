@@ -1,23 +1,19 @@
 """What a run writes opens in scanpy, squidpy, ome-zarr, napari, pycytominer and copairs.
 
-They live in an environment of their own (`tests/peers.txt`), made once in the user's cache, since
-they ask for other versions of shared packages than this one.
+They live in an environment of their own (`tests/peers.txt`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from vae_sci.query import answer
 from vae_sci.results import open_results
@@ -27,29 +23,10 @@ WELLS = "phenotypes/vae/pycytominer/wells.parquet"
 PEERS = Path(__file__).with_name("peers.txt")
 
 
-def run(*command: str | Path, timeout: float) -> str:
-    """Output of a program; skips the test where it does not end well."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    if done.returncode:
-        pytest.skip(f"{' '.join(map(str, command[:4]))}: {done.stderr.strip()[-300:]}")
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def peers() -> Path:
+def peers(environment: Callable[[Path], Path]) -> Path:
     """Python of the environment in which they are; skips where they cannot be installed."""
-    kind = hashlib.sha256((PEERS.read_text() + sys.version).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "vae_sci" / f"peers-{kind}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    python, ready = folder / "bin" / "python", folder / "ready"
-    with FileLock(folder.with_suffix(".lock")):
-        if not ready.is_file():
-            run(sys.executable, "-m", "venv", "--clear", folder, timeout=120)
-            install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-            run(*install, "-r", PEERS, timeout=600)
-            ready.touch()
-    return python
+    return environment(PEERS)
 
 
 @pytest.fixture(scope="module")

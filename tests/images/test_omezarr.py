@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -218,26 +215,8 @@ def test_a_changed_image_changes_the_digest(tmp_path: Path) -> None:
     assert digest(row) != before
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    """The URL under which `tmp_path` is served."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_plate_over_http(tmp_path: Path, served: str, version: str) -> None:
-    pytest.importorskip("aiohttp")
     fields = make_plate(tmp_path / "plate.zarr", version)
     (tmp_path / "map.csv").write_text("well,control\nB03,1\nC11,0\n")
     row = PlateRow(plate="P", images=f"{served}/plate.zarr", platemap=str(tmp_path / "map.csv"))

@@ -6,7 +6,9 @@ https://cellprofiler-manual.s3.amazonaws.com/CellProfiler-4.2.6/modules/input.ht
 from __future__ import annotations
 
 import csv
+import io
 import logging
+import posixpath
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from vae_sci.config import PlateRow
 from vae_sci.errors import InputError
 from vae_sci.images.layouts import normalize_well, number_or_text
+from vae_sci.images.remote import is_uri, read_remote
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +52,10 @@ def read_loaddata(row: PlateRow) -> list[Listed]:
     Raises `InputError` naming the table and its line.
     """
     assert row.images is not None
-    table = Path(row.images)
+    table = row.images
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
+        stored = read_remote(table) if is_uri(table) else Path(table).read_bytes()
+        lines = list(csv.reader(io.StringIO(stored.decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             required="a LoadData table (CSV, UTF-8)",
@@ -103,7 +106,7 @@ def read_loaddata(row: PlateRow) -> list[Listed]:
         rows_of_well[well] += 1
         site = number_or_text(told.get("site") or str(rows_of_well[well]))
         for channel, parts in channels.items():
-            path = _path(table.parent, {key: cells[at].strip() for key, at in parts.items()})
+            path = _path(table, {key: cells[at].strip() for key, at in parts.items()})
             if path is None:
                 raise InputError(
                     required=f"a file name for channel {channel}",
@@ -133,14 +136,19 @@ def read_loaddata(row: PlateRow) -> list[Listed]:
     return listed
 
 
-def _path(folder: Path, told: dict[str, str]) -> str | None:
+def _path(table: str, told: dict[str, str]) -> str | None:
     """Where an image is; None where the row does not tell."""
+    folder = posixpath.dirname(table)
     if told.get("FileName"):
         inside = told.get("PathName", "").replace("\\", "/")
-        if "://" in inside:
+        if is_uri(inside):
             return f"{inside.rstrip('/')}/{told['FileName']}"
-        return str(folder / PurePosixPath(inside) / told["FileName"])
+        return _join(folder, str(PurePosixPath(inside, told["FileName"])))
     url = told.get("URL", "")
     if url.startswith("file:"):
-        return str(folder / re.sub(r"^file:(//)?", "", url))
+        return _join(folder, re.sub(r"^file:(//)?", "", url))
     return url or None
+
+
+def _join(folder: str, inside: str) -> str:
+    return posixpath.join(folder, inside) if is_uri(folder) else str(Path(folder, inside))

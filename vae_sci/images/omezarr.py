@@ -1,6 +1,6 @@
 """OME-Zarr 0.4 and 0.5: an image as an `Image`, and the wells and fields of a plate.
 
-Local folders, or URIs that fsspec knows. https://ngff.openmicroscopy.org
+Local folders, or URIs. https://ngff.openmicroscopy.org
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
+from zarr.storage import ObjectStore
 
 from vae_sci.errors import InputError, StorageError, VaeSciError
 from vae_sci.images.image import WHOLE, Sizes, Window, named
-from vae_sci.images.remote import missing_extra
+from vae_sci.images.remote import cause, is_uri, store_of, unreached
 from vae_sci.images.tiff import LENGTHS, LIMIT, believable
 
 
@@ -38,10 +40,10 @@ def reading_zarr(path: str) -> Iterator[None]:
         yield
     except VaeSciError:
         raise
-    except ImportError as error:
-        raise missing_extra(path, error) from None
     except (FileNotFoundError, KeyError) as error:
-        raise _no_image(path, f"no such image or part of it: {error}") from error
+        raise _no_image(path, f"no such image or part of it: {cause(error)}") from error
+    except BaseError as error:
+        raise unreached(path, error) from error
     except OSError as error:
         raise StorageError(
             required=f"to read {path}",
@@ -50,6 +52,14 @@ def reading_zarr(path: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # damaged metadata and chunks make zarr raise nearly anything
         raise _no_image(path, f"it cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _place(path: str) -> dict[str, Any]:
+    """What zarr opens for `path`."""
+    if not is_uri(path):
+        return {"store": path}
+    store, inside = store_of(path)
+    return {"store": ObjectStore(store, read_only=True), "path": inside}
 
 
 def _no_image(path: str, found: str) -> InputError:
@@ -81,7 +91,7 @@ def check_array(path: str, array: zarr.Array) -> None:
 def read_array(path: str) -> NDArray[Any]:
     """A whole array of a Zarr store as it is. Raises `InputError` where it cannot be read."""
     with reading_zarr(path):
-        array = zarr.open_array(path, mode="r")
+        array = zarr.open_array(**_place(path), mode="r")
         check_array(path, array)
         return np.asarray(array[...])
 
@@ -91,7 +101,7 @@ class ZarrImage:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(**_place(path), mode="r")
         told = _metadata(group)
         if not told.get("multiscales"):
             kind = "a plate or well" if {"plate", "well"} & set(told) else "no image"
@@ -139,7 +149,7 @@ def plate_fields(path: str) -> list[PlateField] | None:
     Raises `InputError` where it is neither, or a well's metadata list no field.
     """
     with reading_zarr(path):
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(**_place(path), mode="r")
         told = _metadata(group)
         if "plate" not in told:
             if told.get("multiscales"):
