@@ -7,8 +7,8 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 3
 FLAT_FIELD = 1
-TILES = 4
-SELECT = 1
+TILES = 5
+SELECT = 2
 TRAIN = 6
 EMBED = 2
 GENERATE = 3

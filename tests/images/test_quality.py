@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from vae_sci.images.quality import autocorrelation, camera_ceiling, focus
+from vae_sci.images.quality import autocorrelation, camera_ceiling, difference, focus
 
 
 @pytest.mark.parametrize("highest", [255, 1023, 4095, 65535, 65520, 16383 * 4])
@@ -44,3 +44,32 @@ def test_focus_falls_with_blur_and_ignores_brightness() -> None:
     assert found[0] > 3 * found[1]
     assert found[2] == pytest.approx(found[0], rel=0.01)
     assert found[3] == 0
+
+
+def test_only_pixels_that_count_speak_for_focus() -> None:
+    rng = np.random.default_rng(1)
+    image = 1000 + 200 * gaussian_filter(rng.normal(size=(64, 64)), 1) / 0.28
+    where = np.zeros((1, 64, 64), bool)
+    where[0, 20:40, 20:40] = True
+    found = focus(image[None], where=where)
+    beside = image.copy()
+    beside[:, 50:] += 5000 * np.hanning(64)[:, None]
+    assert focus(beside[None], where=where) == pytest.approx(found)
+    assert focus(beside[None]) < 0.2 * found
+
+
+def test_difference_is_one_less_the_smallest_correlation_of_two_channels() -> None:
+    rng = np.random.default_rng(0)
+    tiles = rng.poisson(50, (4, 3, 20, 30)).astype(np.uint16)
+    tiles[1, 1:] = tiles[1, :1] * np.array([2, 5])[:, None, None] + 7
+    tiles[2, 2] = 9
+    where = rng.random((4, 20, 30)) < 0.3
+    found = difference(tiles, where)
+    for n in (0, 3):
+        levels = tiles[n][:, where[n]]
+        assert found[n] == pytest.approx(1 - np.corrcoef(levels).min())
+        assert difference(tiles)[n] == pytest.approx(1 - np.corrcoef(tiles[n].reshape(3, -1)).min())
+    assert found[1] == pytest.approx(0, abs=1e-9)
+    assert found[2] >= 1
+    assert np.isnan(difference(tiles[:, :1])).all()
+    assert difference(tiles[:0]).shape == (0,)

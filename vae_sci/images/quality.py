@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, laplace
@@ -16,11 +18,18 @@ def camera_ceiling(highest: int) -> int | None:
     return int(highest) if int(highest) in _CEILINGS else None
 
 
-def focus(images: NDArray[np.integer | np.floating], smoothing: float = 1.0) -> NDArray[np.float64]:
-    """Sharpness (N,) of images (N, H, W): var(Laplacian) / var, smoothed (pixels); flat: 0."""
+def focus(
+    images: NDArray[np.integer | np.floating],
+    smoothing: float = 1.0,
+    where: NDArray[np.bool_] | Literal[True] = True,
+) -> NDArray[np.float64]:
+    """Sharpness (N,) of images (N, H, W): var(Laplacian) / var, smoothed (pixels); flat: 0.
+
+    where : pixels (N, H, W) that count; all if left out.
+    """
     smooth = gaussian_filter(images.astype(np.float32), (0, smoothing, smoothing), truncate=3)
-    power = smooth.var(axis=(1, 2), dtype=np.float64)
-    edges = laplace(smooth, axes=(1, 2)).var(axis=(1, 2), dtype=np.float64)
+    power = smooth.var(axis=(1, 2), dtype=np.float64, where=where)
+    edges = laplace(smooth, axes=(1, 2)).var(axis=(1, 2), dtype=np.float64, where=where)
     return np.divide(edges, power, out=np.zeros_like(power), where=power > 1e-6)
 
 
@@ -89,3 +98,27 @@ def autocorrelation(tiles: NDArray[np.integer]) -> NDArray[np.float64]:
     shared = (left * right).sum(axis=(2, 3))
     power = np.sqrt((left**2).sum(axis=(2, 3)) * (right**2).sum(axis=(2, 3)))
     return np.divide(shared, power, out=np.ones_like(power), where=power > 0).min(axis=1)
+
+
+def difference(
+    tiles: NDArray[np.integer], where: NDArray[np.bool_] | Literal[True] = True
+) -> NDArray[np.float64]:
+    """1 − the smallest Pearson correlation (N,) between two channels of tiles (N, C, H, W).
+
+    0: every channel shows the same, as of a piece of dust that shines in all colours. A constant
+    channel is like no other; NaN where there is one channel.
+    where : pixels (N, H, W) that count; all if left out.
+    """
+    count, channels, height, width = tiles.shape
+    if channels < 2:
+        return np.full(count, np.nan)
+    here = np.broadcast_to(where, (count, height, width)).reshape(count, 1, height * width)
+    levels = tiles.reshape(count, channels, height * width).astype(np.float64) * here
+    levels -= levels.sum(axis=2, keepdims=True) / here.sum(axis=2, keepdims=True)
+    levels *= here
+    shared = levels @ levels.swapaxes(1, 2)
+    power = np.sqrt(np.diagonal(shared, axis1=1, axis2=2))
+    power = power[:, :, None] * power[:, None, :]
+    alike = np.divide(shared, power, out=np.zeros_like(shared), where=power > 0)
+    first, second = np.triu_indices(channels, 1)
+    return 1 - alike[:, first, second].min(axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vae_sci.config import TilesSettings
 from vae_sci.errors import InputError, SettingsError
-from vae_sci.images.quality import autocorrelation, focus
+from vae_sci.images.quality import autocorrelation, difference, focus
 
 BACKGROUND, CELL, NEIGHBOUR = 0, 1, 2  # values of a mask
 
@@ -63,11 +63,15 @@ def crop_masks(
 
 
 def tile_quality(
-    tiles: NDArray[Any], channels: Sequence[str], ceilings: Sequence[int | None]
+    tiles: NDArray[Any],
+    channels: Sequence[str],
+    ceilings: Sequence[int | None],
+    own: NDArray[np.bool_] | Literal[True] = True,
 ) -> pd.DataFrame:
     """Quality of tiles (N, C, H, W), one row each: the columns of `contracts.TILES`.
 
     ceilings : the camera's highest grey level per channel, None where it was not reached.
+    own : the pixels (N, H, W) of the cell itself; all, where masks are not known.
     """
     saturated = np.zeros(len(tiles))
     for index, ceiling in enumerate(ceilings):
@@ -76,7 +80,9 @@ def tile_quality(
     columns: dict[str, NDArray[Any]] = {
         "saturated": saturated,
         "autocorrelation": autocorrelation(tiles),
-        "focus": focus(tiles[:, 0]),
+        # A neighbour, or debris, shall not speak for the cell.
+        "focus": focus(tiles[:, 0], where=own),
+        "difference": difference(tiles, own),
     }
     return pd.DataFrame(columns | intensities(tiles, channels))
 

@@ -12,7 +12,7 @@ from vae_sci.images.flat_field import read_flat_field
 from vae_sci.images.quality import camera_ceiling, measure_field
 from vae_sci.images.read import read_field
 from vae_sci.tiles.cells import cell_finder
-from vae_sci.tiles.crop import corners, crop, crop_masks, intensities, tile_quality
+from vae_sci.tiles.crop import CELL, corners, crop, crop_masks, intensities, tile_quality
 from vae_sci.tiles.segment import Segmentation
 from vae_sci.tiles.staging import CutField
 
@@ -60,7 +60,9 @@ class FieldCutter:
         tiles = crop(field, first, self.size)
         masks = crop_masks(found.cells, cells["label"].to_numpy(np.int64), first, self.size)
         ceilings = [camera_ceiling(plane.max()) for plane in field]
-        cells = pd.concat([cells, tile_quality(tiles, self.channels, ceilings)], axis=1)
+        cells = pd.concat(
+            [cells, tile_quality(tiles, self.channels, ceilings, masks == CELL)], axis=1
+        )
         if self.flat is not None:
             even = crop(self.flat.correct(field), first, self.size)
             cells = cells.assign(**intensities(even, self.channels))
