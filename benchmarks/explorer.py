@@ -101,6 +101,7 @@ def make_screen(results: Path, n_cells: int, side: int = 64, dimensions: int = 3
             saturated=0.0,
             autocorrelation=0.9,
             focus=rng.gamma(3, 0.01, len(part)),
+            difference=1.0,
             area=rng.gamma(30, 100, len(part)),
             nucleus_area=rng.gamma(30, 20, len(part)),
             store_digest=writer.digest,

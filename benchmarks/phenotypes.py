@@ -146,6 +146,7 @@ def write_screen(
         tiles = tiles.assign(
             batch="screen", tile=np.arange(here), split="train", y=0.0, x=0.0, y0=0, x0=0,
             area=100.0, nucleus_area=50.0, saturated=0.0, autocorrelation=0.9, focus=0.5,
+            difference=1.0,
             store_digest="0", treatment=np.where(treated == 0, "DMSO", treated.astype(str)),
             concentration=1.0, control=treated == 0,
         )  # fmt: skip

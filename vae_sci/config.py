@@ -164,8 +164,13 @@ class QualitySettings(Room):
     saturated: Limit = Field(
         0.01, description="share of a tile's values at the camera's ceiling; more: dropped"
     )
+    debris_alike: Limit = Field(
+        0.1,
+        description="1 − the smallest correlation between two channels over the cell, over the "
+        "plate's median; less: debris that looks alike in every channel, dropped",
+    )
     focus: Limit = Field(
-        0.2, description="sharpness of a tile over the plate's median; less: dropped"
+        0.2, description="sharpness of a cell over the plate's median; less: dropped"
     )
     debris_size: Limit = Field(
         -4.0,

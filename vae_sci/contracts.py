@@ -262,7 +262,19 @@ TILES = Contract(
             "float64",
             "smallest horizontal lag-1 autocorrelation over channels; below about 0.7: noise",
         ),
-        Column("focus", "float64", "sharpness of the tile, as for fields, first channel"),
+        Column(
+            "focus",
+            "float64",
+            "sharpness of the cell's own pixels (of the tile, without masks), first channel: "
+            "variance of the Laplacian over variance, smoothed by 1 pixel",
+        ),
+        Column(
+            "difference",
+            "float64",
+            "1 − the smallest correlation between two channels over the same pixels; 0: every "
+            "channel shows the same; empty: one channel",
+            nullable=True,
+        ),
         Column(
             "intensity_",
             "float64",
@@ -273,7 +285,8 @@ TILES = Contract(
         Column(
             "relative_",
             "float64",
-            "focus over the plate's median; empty: too few cells on the plate",
+            "focus and difference over the plate's median; empty: not known, or too few cells "
+            "on the plate",
             nullable=True,
             family=True,
         ),

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, laplace
 from scipy.signal import convolve2d
 
-from vae_sci.images.quality import camera_ceiling, focus, measure_field, moments
+from vae_sci.images.quality import camera_ceiling, difference, focus, measure_field, moments
 
 
 @pytest.mark.parametrize("highest", [255, 1023, 4095, 65535, 65520, 16383 * 4])
@@ -73,3 +73,32 @@ def test_a_field_is_measured_at_half_its_resolution() -> None:
     above = np.sqrt(np.maximum(plane - found["background"], 0))
     smooth = gaussian_filter(above, 2)
     assert found["focus"] == pytest.approx(laplace(smooth).var() / smooth.var(), rel=0.2)
+
+
+def test_only_pixels_that_count_speak_for_focus() -> None:
+    rng = np.random.default_rng(1)
+    image = 1000 + 200 * gaussian_filter(rng.normal(size=(64, 64)), 1) / 0.28
+    where = np.zeros((1, 64, 64), bool)
+    where[0, 20:40, 20:40] = True
+    found = focus(image[None], where=where)
+    beside = image.copy()
+    beside[:, 50:] += 5000 * np.hanning(64)[:, None]
+    assert focus(beside[None], where=where) == pytest.approx(found)
+    assert focus(beside[None]) < 0.2 * found
+
+
+def test_difference_is_one_less_the_smallest_correlation_of_two_channels() -> None:
+    rng = np.random.default_rng(0)
+    tiles = rng.poisson(50, (4, 3, 20, 30)).astype(np.uint16)
+    tiles[1, 1:] = tiles[1, :1] * np.array([2, 5])[:, None, None] + 7
+    tiles[2, 2] = 9
+    where = rng.random((4, 20, 30)) < 0.3
+    found = difference(tiles, where)
+    for n in (0, 3):
+        levels = tiles[n][:, where[n]]
+        assert found[n] == pytest.approx(1 - np.corrcoef(levels).min())
+        assert difference(tiles)[n] == pytest.approx(1 - np.corrcoef(tiles[n].reshape(3, -1)).min())
+    assert found[1] == pytest.approx(0, abs=1e-9)
+    assert found[2] >= 1
+    assert np.isnan(difference(tiles[:, :1])).all()
+    assert difference(tiles[:0]).shape == (0,)

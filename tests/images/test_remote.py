@@ -112,38 +112,34 @@ def bucket(
 ) -> Iterator[Bucket]:
     python = environment(ROOT / "tests" / "s3.txt")
     log = tmp_path_factory.mktemp("s3") / "requests.jsonl"
-    server = subprocess.Popen(
-        [python, "-c", SERVER, log], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert server.stdout is not None
-        port, key, secret = json.loads(server.stdout.readline())
-        endpoint = f"http://127.0.0.1:{port}"
-        variables = {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": key,
-            "AWS_SECRET_ACCESS_KEY": secret,
-            "AWS_REGION": "us-east-1",
-        }
-        store = S3Store(
-            "plates",
-            endpoint=endpoint,
-            access_key_id=key,
-            secret_access_key=secret,
-            region="us-east-1",
-            client_options={"allow_http": True},
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        server = subprocess.Popen(
+            [python, "-c", SERVER, log],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
-        bucket = Bucket(endpoint, variables, store, log)
-        bucket.ask_for_signatures(True)
-        with pytest.MonkeyPatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith("AWS_")]:
-                patch.delenv(name)
+        try:
+            assert server.stdout is not None
+            port, key, secret = json.loads(server.stdout.readline())
+            endpoint = f"http://127.0.0.1:{port}"
+            variables = {
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_ACCESS_KEY_ID": key,
+                "AWS_SECRET_ACCESS_KEY": secret,
+                "AWS_REGION": "us-east-1",
+            }
             for name, value in variables.items():
                 patch.setenv(name, value)
+            store = S3Store("plates", client_options={"allow_http": True})
+            bucket = Bucket(endpoint, variables, store, log)
+            bucket.ask_for_signatures(True)
             yield bucket
-    finally:
-        server.kill()
-        server.wait()
+        finally:
+            server.kill()
+            server.wait()
 
 
 @pytest.fixture
@@ -374,6 +370,7 @@ def test_who_gives_no_credentials_reads_what_is_open(
         bucket.ask_for_signatures(True)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_told_within_a_minute(tmp_path: Path) -> None:
     start = time.monotonic()
     for images in ("s3://plates/raw", "http://127.0.0.1:9/plate.zarr"):

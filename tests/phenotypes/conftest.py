@@ -79,6 +79,7 @@ class Screen:
                 "saturated": 0.0,
                 "autocorrelation": 0.9,
                 "focus": 0.5,
+                "difference": 1.0,
                 "intensity_dna": 100.0,
                 "spread_dna": 10.0,
                 "store_digest": "0",

@@ -210,6 +210,7 @@ def make_results(
                     "saturated": np.where(rng.random(len(group)) < 0.1, 0.02, 0.0),
                     "autocorrelation": rng.beta(9, 1, len(group)),
                     "focus": rng.gamma(3, 0.01, len(group)),
+                    "difference": 1.0,
                     "intensity_0": 100.0,
                     "spread_0": 10.0,
                     "store_digest": "made up",

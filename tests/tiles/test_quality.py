@@ -51,7 +51,7 @@ class Planted:
         cells = cells.assign(kind=cells["well"].map(self.kinds).replace("debris", "clean"))
         for piece in self.debris.itertuples():
             away = np.hypot(cells["y"] - piece.y, cells["x"] - piece.x)
-            cells.loc[(cells["well"] == piece.well) & (away < 8), "kind"] = "debris"
+            cells.loc[(cells["well"] == piece.well) & (away < 16), "kind"] = "debris"
         units = told["unit"] == "cell"
         return (
             fields.merge(told.loc[~units, ["well", "reason"]], "left", "well"),
@@ -107,31 +107,49 @@ def blob(y: int, x: int, sigma: float, height: Image) -> Image:
     return height[:, None, None] * np.outer(across, along)
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    """A plate of 18 wells of 1 field, half of them spoilt, tiled and judged by the defaults."""
+def spoil(folder: Path, diameter: float, cells: int, seed: int) -> Planted:
+    """A plate of 18 wells of 1 field, half of them spoilt, tiled and judged by the defaults.
+
+    diameter : of cells, µm; nuclei are as large beside them as on the demo's screen. cells : a
+    field, mean.
+    """
     recipe = read_recipe(ROOT / "resources" / "simulate" / "screen.yaml")
-    fields = recipe.fields.model_copy(
-        update={"size": SIZE, "per_well": 1, "cells": 14, "out_of_focus": 0.2, "debris": 0.0}
-    )
+    scale = (diameter / recipe.fields.cell_diameter) ** 2
+    about = {"size": SIZE, "per_well": 1, "out_of_focus": 0.2, "debris": 0.0}
+    fields = recipe.fields.model_copy(update=about | {"cells": cells, "cell_diameter": diameter})
     layout = recipe.layout.model_copy(update={"control_wells": 6, "wells_per_dose": 1})
+    area = recipe.factors.nuclear_area
+    area = area.model_copy(update={"mean": scale * area.mean})
     # Without cells of many nuclei: segmentation takes some apart, and pieces are rightly dropped.
-    treatments = [t for t in recipe.treatments[:5] if t.factor != "multinucleation"]
-    folder, results = tmp_path_factory.mktemp("spoilt") / "raw", tmp_path_factory.mktemp("results")
+    treatments = [
+        t.model_copy(update={"saturated": scale * t.saturated}) if t.factor == "nuclear_area" else t
+        for t in recipe.treatments[:5]
+        if t.factor != "multinucleation"
+    ]
     recipe = recipe.model_copy(
-        update={"fields": fields, "layout": layout, "treatments": treatments, "seed": 3}
+        update={
+            "fields": fields,
+            "layout": layout,
+            "factors": recipe.factors.model_copy(update={"nuclear_area": area}),
+            "treatments": treatments,
+            "seed": seed,
+        }
     )
-    simulate_plate(recipe, PLATE, folder)
-    kinds, debris = plant(folder, np.random.default_rng(0))
-    row = PlateRow(
-        plate=PLATE, images=str(folder / "images"), platemap=str(folder / "platemap.csv")
-    )
+    raw, results = folder / "raw", folder / "results"
+    simulate_plate(recipe, PLATE, raw)
+    kinds, debris = plant(raw, np.random.default_rng(0))
+    row = PlateRow(plate=PLATE, images=str(raw / "images"), platemap=str(raw / "platemap.csv"))
     images = CHANNELS.model_copy(update={"pixel_size_um": fields.pixel_size})
     index = results / "images" / f"{PLATE}.parquet"
     index_plate(row, images, index)
     make_tiles(row, index, TilesSettings(), images, 0, results)
     select_cells(results, PLATE, QualitySettings())
     return Planted(results, kinds, pd.DataFrame(debris, columns=["well", "y", "x"]))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return spoil(tmp_path_factory.mktemp("spoilt"), diameter=38.0, cells=14, seed=3)
 
 
 def test_planted_fields_are_found_and_no_other(planted: Planted) -> None:
@@ -152,6 +170,16 @@ def test_planted_cells_are_found_and_others_kept(planted: Planted) -> None:
     for kind in ("blurred", "saturated", "noise", "debris"):
         assert found.loc[kind, "size"] >= 8, kind
         assert found.loc[kind, "mean"] >= 0.95, kind
+
+
+@pytest.mark.slow
+def test_debris_as_large_as_small_cells_is_found(tmp_path: Path) -> None:
+    """Pieces as wide as the cells' nuclei; most tiles hold several cells, or one and a piece."""
+    _, cells = spoil(tmp_path, diameter=19.0, cells=56, seed=211).dropped()
+    found = cells["reason"].notna().groupby(cells["kind"]).agg(["mean", "size"])
+    assert found.loc["clean", "mean"] <= 0.02
+    assert found.loc["debris", "size"] >= 30
+    assert found.loc["debris", "mean"] >= 0.95
 
 
 @pytest.mark.parametrize(
@@ -268,7 +296,9 @@ def test_dim_in_one_channel_is_a_phenotype_and_dim_in_all_is_debris() -> None:
     n, channels = 60, ("nucleus", "mitochondria", "fibres")
     spreads = {f"spread_{name}": np.exp(rng.normal(5, 0.1, n)) for name in channels}
     cells = pd.DataFrame({"cell_id": [f"P/A01/1/{k}" for k in range(n)], **spreads})
-    cells = cells.assign(plate="P", well="A01", site="1", autocorrelation=0.9, focus=0.1)
+    cells = cells.assign(
+        plate="P", well="A01", site="1", autocorrelation=0.9, focus=0.1, difference=1
+    )
     cells = cells.assign(area=900.0, nucleus_area=200.0, saturated=0.0)
     cells = cells.assign(**{f"intensity_{name}": 300.0 for name in channels})
     cells.loc[0, list(spreads)] /= 10

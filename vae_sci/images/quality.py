@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -19,17 +20,22 @@ def camera_ceiling(highest: int) -> int | None:
     return int(highest) if int(highest) in _CEILINGS else None
 
 
-def focus(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
+def focus(
+    images: NDArray[np.integer | np.floating], where: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Sharpness (N,) of images (N, H, W): var(Laplacian) / var, smoothed by 1 pixel; flat: 0.
 
     Smoothed by the binomial 1, 4, 6, 4, 1 along both axes, whose variance is one square pixel, and
     left unscaled, since that cancels. What lies within 3 pixels of the border has no say.
+    where : pixels (N, H, W) that count; all if left out.
     """
-    edges, power = _edges_and_power(images)
+    edges, power = _edges_and_power(images, where)
     return np.divide(edges, power, out=np.zeros_like(power), where=power > 0)
 
 
-def _edges_and_power(images: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
+def _edges_and_power(
+    images: NDArray[np.integer | np.floating], where: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Variances (2, N) of the smoothed images (N, H, W): of their Laplacian, and their own."""
     found = np.empty((2, len(images)))
     for start in range(0, len(images), _BLOCK):
@@ -44,13 +50,23 @@ def _edges_and_power(images: NDArray[np.integer | np.floating]) -> NDArray[np.fl
         for beside in (smooth[:, :-2:2, 1:-1], smooth[:, 2::2, 1:-1],
                        smooth[:, 1:-1:2, :-2], smooth[:, 1:-1:2, 2:]):  # fmt: skip
             edges += beside
-        found[:, start : start + _BLOCK] = _variances(edges), _variances(smooth)
+        part = None if where is None else where[start : start + _BLOCK]
+        found[:, start : start + _BLOCK] = (
+            _variances(edges, None if part is None else part[:, 3:-3:2, 3:-3]),
+            _variances(smooth, None if part is None else part[:, 2:-2, 2:-2]),
+        )
     return found
 
 
-def _variances(images: NDArray[np.float32]) -> NDArray[np.float64]:
+def _variances(images: NDArray[np.float32], where: NDArray[np.bool_] | None) -> NDArray[np.float64]:
     """Variance (N,) of each of images (N, H, W), whose means are not far from 0."""
     flat = images.reshape(len(images), -1)
+    if where is not None:
+        counts = where.reshape(flat.shape).astype(np.float32)
+        n_pixels = np.maximum(counts.sum(axis=1), 1)
+        away = flat - (np.einsum("ni,ni->n", flat, counts) / n_pixels)[:, None]
+        away *= counts
+        return np.einsum("ni,ni->n", away, away).astype(np.float64) / n_pixels
     power = np.einsum("ni,ni->n", flat, flat).astype(np.float64) / max(flat.shape[1], 1)
     return np.maximum(power - flat.mean(axis=1, dtype=np.float64) ** 2, 0)
 
@@ -158,3 +174,36 @@ def moments(tiles: NDArray[np.integer | np.floating]) -> Moments:
     both = np.sqrt(np.maximum(powers[0] * powers[1], 0))
     agree = np.divide(shared, both, out=np.ones_like(both), where=both > 0)
     return Moments(mean + origin, np.sqrt(variance), agree)
+
+
+def difference(
+    tiles: NDArray[np.integer], where: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """1 − the smallest Pearson correlation (N,) between two channels of tiles (N, C, H, W).
+
+    0: every channel shows the same, as of a piece of dust that shines in all colours. A constant
+    channel is like no other; NaN where there is one channel.
+    where : pixels (N, H, W) that count; all if left out.
+    """
+    count, channels = tiles.shape[:2]
+    if channels < 2:
+        return np.full(count, np.nan)
+    pairs = list(itertools.combinations(range(channels), 2))
+    found = np.empty((len(pairs), count))
+    for start in range(0, count, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        levels = tiles[part].astype(np.float64)
+        if where is None:
+            levels -= levels.mean(axis=(2, 3), keepdims=True)
+        else:
+            here = where[part, None]
+            n_pixels = np.maximum(here.sum(axis=(2, 3), keepdims=True), 1)
+            levels *= here
+            levels -= levels.sum(axis=(2, 3), keepdims=True) / n_pixels
+            levels *= here
+        power = np.einsum("ncyx,ncyx->cn", levels, levels)
+        for pair, (a, b) in enumerate(pairs):
+            shared = np.einsum("nyx,nyx->n", levels[:, a], levels[:, b])
+            both = np.sqrt(power[a] * power[b])
+            found[pair, part] = np.divide(shared, both, out=np.zeros_like(both), where=both > 0)
+    return 1 - found.min(axis=0)

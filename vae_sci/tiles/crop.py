@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vae_sci.config import TilesSettings
 from vae_sci.errors import InputError, SettingsError
-from vae_sci.images.quality import Moments, focus, moments
+from vae_sci.images.quality import Moments, difference, focus, moments
 
 BACKGROUND, CELL, NEIGHBOUR = 0, 1, 2  # values of a mask
 
@@ -62,11 +62,15 @@ def crop_masks(
 
 
 def tile_quality(
-    tiles: NDArray[Any], channels: Sequence[str], ceilings: Sequence[int | None]
+    tiles: NDArray[Any],
+    channels: Sequence[str],
+    ceilings: Sequence[int | None],
+    own: NDArray[np.bool_] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Quality of tiles (N, C, H, W), of each (N,): the columns of `contracts.TILES`.
 
     ceilings : the camera's highest grey level per channel, None where it was not reached.
+    own : the pixels (N, H, W) of the cell itself; all, where masks are not known.
     """
     saturated = np.zeros(len(tiles))
     for index, ceiling in enumerate(ceilings):
@@ -76,7 +80,9 @@ def tile_quality(
     return {
         "saturated": saturated,
         "autocorrelation": found.autocorrelation.min(axis=1),
-        "focus": focus(tiles[:, 0]),
+        # A neighbour, or debris, shall not speak for the cell.
+        "focus": focus(tiles[:, 0], own),
+        "difference": difference(tiles, own),
         **intensities(found, channels),
     }
 

@@ -13,7 +13,7 @@ from vae_sci.images.flat_field import read_flat_field
 from vae_sci.images.quality import camera_ceiling, measure_field, moments
 from vae_sci.images.read import read_field
 from vae_sci.tiles.cells import cell_finder
-from vae_sci.tiles.crop import corners, crop, crop_masks, intensities, tile_quality
+from vae_sci.tiles.crop import CELL, corners, crop, crop_masks, intensities, tile_quality
 from vae_sci.tiles.segment import Runs, Segmentation, label_runs
 from vae_sci.tiles.staging import CutField
 
@@ -56,7 +56,7 @@ class FieldCutter:
         tiles = crop(field, first, self.size)
         masks = crop_masks(found.cells, labels, first, self.size)
         ceilings = [camera_ceiling(plane.max()) for plane in field]
-        cells |= tile_quality(tiles, self.channels, ceilings)
+        cells |= tile_quality(tiles, self.channels, ceilings, masks == CELL)
         if self.flat is not None:
             even = crop(self.flat.correct(field), first, self.size)
             cells |= intensities(moments(even), self.channels)

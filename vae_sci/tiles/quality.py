@@ -68,6 +68,7 @@ LIMITS = (
     Limit("field_background", "field", "unusual background", ("outlier_background_",), "beyond"),
     Limit("noise", "cell", "noise only", ("autocorrelation",), "below"),
     Limit("saturated", "cell", "saturated", ("saturated",), "above"),
+    Limit("debris_alike", "cell", "debris, channels alike", ("relative_difference",), "below"),
     Limit("focus", "cell", "out of focus", ("relative_focus",), "below"),
     Limit("debris_size", "cell", "debris, small", ("outlier_area",), "below"),
     # A treatment may dim one channel: what is dim in every one is no cell.
@@ -95,13 +96,16 @@ def fields_against_plate(fields: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells_against_plate(cells: pd.DataFrame) -> pd.DataFrame:
-    """Adds the columns relative_focus and outlier_… of contract TILES, within the plate.
+    """Adds the columns relative_… and outlier_… of contract TILES, within the plate.
 
     Tiles of noise alone have no say in what is typical: they would be the sharpest of all, and on
     a spoilt plate they can be the most.
     """
     typical = (cells["autocorrelation"] >= STRUCTURE).to_numpy(bool)
-    added = {"relative_focus": relative(cells["focus"].to_numpy(np.float64), typical)}
+    added = {
+        f"relative_{name}": relative(cells[name].to_numpy(np.float64, na_value=np.nan), typical)
+        for name in ("focus", "difference")
+    }
     for name in ("area", "nucleus_area"):
         added[f"outlier_{name}"] = outliers(_log(cells[name]), LEAST, typical)
     for name in cells.columns[cells.columns.str.startswith("intensity_")]:
