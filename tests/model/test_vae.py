@@ -16,7 +16,15 @@ from vae_sci.likelihoods import GreyLevels
 from vae_sci.model.blocks import ResidualBlock, conv
 from vae_sci.model.checkpoint import load_model, save_model
 from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
-from vae_sci.model.objective import TEMPERATURE, Terms, describe, gaussian_rate, score, view_loss
+from vae_sci.model.objective import (
+    TEMPERATURE,
+    Terms,
+    consistency_loss,
+    describe,
+    gaussian_rate,
+    score,
+    view_loss,
+)
 from vae_sci.model.vae import VAE, Scaling
 
 SIZE = 32
@@ -180,6 +188,21 @@ def test_the_view_loss_is_log_n_by_chance_and_vanishes_when_views_find_each_othe
     exact = math.log(1 + (n - 1) * math.exp(-1 / TEMPERATURE))
     assert float(view_loss(apart, apart)) == pytest.approx(exact, rel=1e-4)
     assert float(view_loss(apart, apart.roll(1, 0))) > math.log(n)
+
+
+def test_the_consistency_loss_is_the_square_of_the_share_that_views_move_z():
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(4000, 3, generator=draw) * torch.tensor([2.0, 1.0, 0.1])
+    assert float(consistency_loss(z, z)) == 0
+    assert float(consistency_loss(z, z.roll(1, 0))) == pytest.approx(1, rel=0.05)
+    moved = z + 0.3 * torch.randn(4000, 3, generator=draw)
+    expected = 3 * 0.3**2 / (2 * (4 + 1 + 0.01) + 3 * 0.3**2)
+    found = float(consistency_loss(z, moved))
+    assert found == pytest.approx(expected, rel=0.05)
+    # Of no unit, and of no axes: a dimension of small variance that moves as far weighs no more.
+    assert float(consistency_loss(7 * z, 7 * moved)) == pytest.approx(found, rel=1e-4)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=draw)).Q
+    assert float(consistency_loss(z @ turn, moved @ turn)) == pytest.approx(found, rel=1e-4)
 
 
 def test_masked_pixels_are_neither_seen_nor_scored():

@@ -93,6 +93,20 @@ def view_loss(means: Tensor, view_means: Tensor) -> Tensor:
     return 0.5 * (forward + functional.cross_entropy(similarity.T, partner))
 
 
+def consistency_loss(means: Tensor, view_means: Tensor) -> Tensor:
+    """Squared distance in z between two views of a cell, over that between random cells, scalar.
+
+    Of posterior means (N, latent_dim), all dimensions together: 0 where views do not move z, 1
+    where they move it as far as another cell lies. KL(q(z|view) ‖ q(z|tile)) (Sinha & Dieng 2021)
+    weighs every dimension by its own sd instead: z then drops those that views move most, and with
+    them what tells mechanisms (docs/decisions.md).
+    """
+    apart = (means - view_means).square().sum(dim=1).mean()
+    spread = torch.stack([means, view_means]).var(dim=1, correction=0).sum(dim=1).mean()
+    # The floor: of a batch of one cell nothing is known.
+    return apart / (2 * spread).clamp(min=1e-2)
+
+
 def score(q: Normal, made: Generated, levels: Tensor, visible: Tensor | None = None) -> Terms:
     """Score a batch: levels (N, C, H, W); pixels not `visible` (N, 1, H, W) count for nothing."""
     nats = -made.p.log_prob(levels)

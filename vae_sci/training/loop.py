@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 import vae_sci
 from vae_sci import algorithms
@@ -27,7 +26,7 @@ from vae_sci.files import exclusive
 from vae_sci.likelihoods import Light, bits_per_pixel
 from vae_sci.model.checkpoint import save_model
 from vae_sci.model.device import count_devices, pick_device, tune_cpu
-from vae_sci.model.objective import Terms, bound, describe, score, view_loss
+from vae_sci.model.objective import Terms, bound, consistency_loss, describe, score, view_loss
 from vae_sci.model.vae import VAE
 from vae_sci.tiles.light import light_digest
 from vae_sci.tiles.store import store_about
@@ -200,11 +199,12 @@ def _fit(
                 light,
             )
             terms = score(q, made, levels, visible)
-            apart = view_loss(*(_gathered(d.mean, fabric) for d in (q, q_view)))
+            means = [_gathered(d.mean, fabric) for d in (q, q_view)]
+            apart = view_loss(*means)
             elbo = terms.loss(beta, beta_skips, training.free_bits, training.capacity)
             nats = elbo + training.view_weight * apart
             if training.consistency:
-                nats = nats + training.consistency * kl_divergence(q_view, q).sum(dim=1).mean()
+                nats = nats + training.consistency * consistency_loss(*means)
             loss = nats / terms.values.mean()
             optimizer.zero_grad()
             fabric.backward(loss)
