@@ -12,6 +12,8 @@ from safetensors import safe_open
 
 from vae_sci.config import ModelSettings, TrainingSettings
 from vae_sci.contracts import HISTORY, TILES
+from vae_sci.diagnostics.held_out import open_held_out
+from vae_sci.diagnostics.nuisance import nuisance_sensitivity
 from vae_sci.errors import InputError, TrainingError
 from vae_sci.training.loop import train
 
@@ -61,6 +63,16 @@ def test_a_run_cut_off_after_any_epoch_ends_with_the_same_weights(results: Path)
     same = [c for c in history if c not in ("tiles_per_second", "data_wait")]
     assert resumed[same].equals(history[same])
     assert [p.name for p in (results / "models" / "vae").glob(".training*")] == []
+
+
+def test_consistency_makes_z_move_less_with_shifts(results: Path):
+    found = []
+    for name, weight in (("free", 0.0), ("tied", 1e6)):
+        fit(results, name, consistency=weight, any_angle=True)
+        held = open_held_out(results, PLATES, name, 500, seed=0, device="cpu")
+        found.append(nuisance_sensitivity(held, seed=0)["shifts"])
+    free, tied = found
+    assert 0 < tied < 0.9 * free
 
 
 def test_other_settings_do_not_take_up_anothers_state(results: Path):
