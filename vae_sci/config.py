@@ -313,7 +313,7 @@ class TrainingSettings(Room):
         0.0,
         ge=0,
         description="nats per unit of the squared distance between z of a cell's two views, over "
-        "that between random cells; 250000 halves what a shift by 2 pixels does; 0: not asked for",
+        "that between random cells; 0: not asked for",
     )
     any_angle: bool = Field(
         False,
