@@ -98,8 +98,8 @@ def consistency_loss(means: Tensor, view_means: Tensor) -> Tensor:
 
     Of posterior means (N, latent_dim), all dimensions together: 0 where views do not move z, 1
     where they move it as far as another cell lies. KL(q(z|view) ‖ q(z|tile)) (Sinha & Dieng 2021)
-    weighs every dimension by its own sd instead: z then drops those that views move most, and with
-    them what tells mechanisms (docs/decisions.md).
+    weighs every dimension by its own sd instead: z then drops those that views move most, and
+    carries less than half as much (docs/decisions.md).
     """
     apart = (means - view_means).square().sum(dim=1).mean()
     spread = torch.stack([means, view_means]).var(dim=1, correction=0).sum(dim=1).mean()
