@@ -21,6 +21,7 @@ from vae_sci.phenotypes.stability import (
     find_clusters,
     largest_jaccard,
     samples,
+    without_specks,
 )
 
 
@@ -43,8 +44,8 @@ def test_jaccard_by_hand() -> None:
     rows = np.array([0, 1, 2, 4, 5])
     other = np.array([0, 0, 1, 1, 1])
     # Of cluster 0 three cells count: {0, 1} is 2 of 3. Of cluster 1 two: {2, 4, 5} is 2 of 3.
-    np.testing.assert_allclose(largest_jaccard(labels, rows, other), [2 / 3, 2 / 3, np.nan])
-    np.testing.assert_array_equal(largest_jaccard(labels, np.arange(7), labels), [1, 1, 1])
+    np.testing.assert_allclose(largest_jaccard(labels, 3, rows, other), [2 / 3, 2 / 3, np.nan])
+    np.testing.assert_array_equal(largest_jaccard(labels, 3, np.arange(7), labels), [1, 1, 1])
 
 
 def test_clouds_that_lie_apart_are_stable_and_chosen_whatever_else_is_tried() -> None:
@@ -70,11 +71,30 @@ def test_one_cloud_that_is_cut_is_unstable_and_where_there_is_a_choice_it_is_not
     assert clusters(z, (0.1, 1.5)).labels.max() == 0
 
 
-def test_clusters_that_overlap_are_nearer_the_truth_after_the_election() -> None:
+def test_a_cluster_that_no_neighbours_elect_is_dissolved() -> None:
+    labels = np.array(
+        [2] + [0] * 6 + [1] * 5
+    )  # the first is a cluster of its own, among those of 0
+    near = np.array([[0, 1, 2, 3, 4]] + [[k, 1, 2, 3, 4] for k in range(1, 7)]
+                    + [[k, 7, 8, 9, 10] for k in range(7, 12)])  # fmt: skip
+    assert without_specks(labels, near).tolist() == [0] * 7 + [1] * 5
+    whole = labels.copy()
+    whole[0] = 0
+    assert without_specks(whole, near).tolist() == whole.tolist()
+
+
+def test_an_election_leaves_clusters_to_leiden_and_makes_them_easier_to_find_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     z, truth = clouds((900, 600, 400, 100), apart=3.5, d=32)
-    graph = fuzzy_graph(*nearest(z, 15))
-    before = adjusted_rand_score(truth, leiden(network(graph), 0.7, seed=0))
-    assert adjusted_rand_score(truth, clusters(z, (0.7,)).labels) > before + 0.01
+    indices, distances = nearest(z, 15)
+    labels = leiden(network(fuzzy_graph(indices, distances)), 0.7, seed=0)
+    found = clusters(z, (0.7,))
+    np.testing.assert_array_equal(found.labels, labels)
+    before = adjusted_rand_score(truth, labels)
+    assert adjusted_rand_score(truth, stability.elect(labels, indices)) > before + 0.01
+    monkeypatch.setattr(stability, "elect", lambda labels, voters: labels)
+    assert (found.stability > clusters(z, (0.7,)).stability).all()
 
 
 def test_the_finest_resolution_with_enough_stable_cells_is_chosen() -> None:

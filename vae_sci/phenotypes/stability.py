@@ -55,10 +55,12 @@ def find_clusters(
     """Leiden clusters of z (N, d) at the finest resolution at which they are stable.
 
     At every resolution the neighbour `graph` of z, made from the neighbours `indices` (N, k + 1),
-    is clustered by Leiden, and each cell then goes where it and its neighbours `elect`: cells that
-    were left between two clusters, or alone, find one. So are `BOOTSTRAPS` samples of the cells,
-    with as many neighbours each. A cluster's stability is the mean over samples of the largest
-    Jaccard index with any cluster of the sample, on the cells that both contain (Hennig 2007).
+    is clustered by Leiden, `without_specks`, and so are `BOOTSTRAPS` samples of the cells, with as
+    many neighbours each. They are compared after an election among neighbours (`elect`), as it
+    places all other cells of the screen: Leiden leaves cells between two clusters where they happen
+    to lie, and another run leaves them elsewhere. A cluster's stability is the mean over samples of
+    the largest Jaccard index with any cluster of the sample, on the cells that both contain
+    (Hennig 2007).
     Chosen is the finest resolution at which `ENOUGH` of the cells lie in clusters whose stability
     is at least `STABLE`; where there is none, the one with the most such cells.
 
@@ -68,14 +70,16 @@ def find_clusters(
 
     tried = sorted(resolutions)
     whole = network(graph)
-    found = [_clustered(whole, indices, resolution, seed) for resolution in tried]
+    found = [without_specks(leiden(whole, resolution, seed), indices) for resolution in tried]
+    elected = [elect(labels, indices) for labels in found]
     again: list[list[NDArray[np.float64]]] = [[] for _ in tried]
     for number, rows in enumerate(samples(wells, seed), start=1):
         near, distances = nearest(z[rows], indices.shape[1] - 1)
         part = network(fuzzy_graph(near, distances))
         for place, resolution in enumerate(tried):
-            other = _clustered(part, near, resolution, seed + number)
-            again[place].append(largest_jaccard(found[place], rows, other))
+            other = elect(leiden(part, resolution, seed + number), near)
+            n_clusters = found[place].max() + 1
+            again[place].append(largest_jaccard(elected[place], n_clusters, rows, other))
         done()
     stability = [_mean(np.array(indices)) for indices in again]
     table = pd.DataFrame(
@@ -83,7 +87,7 @@ def find_clusters(
             "resolution": tried,
             "n_clusters": [len(values) for values in stability],
             "seed_agreement": [
-                float(adjusted_rand_score(labels, _clustered(whole, indices, resolution, seed + 1)))
+                float(adjusted_rand_score(labels, leiden(whole, resolution, seed + 1)))
                 for labels, resolution in zip(found, tried, strict=True)
             ],
             "stability": [
@@ -101,10 +105,14 @@ def find_clusters(
     return Clusters(found[chosen], stability[chosen], table)
 
 
-def _clustered(network: Any, indices: Indices, resolution: float, seed: int) -> Labels:
-    """Leiden's clusters (N,) after one election, numbered from 0 by falling size."""
-    elected = elect(leiden(network, resolution, seed), indices)
-    return by_size(elected)[np.unique(elected, return_inverse=True)[1]]
+def without_specks(labels: Labels, indices: Indices) -> Labels:
+    """Clusters (N,) without those that no cell's neighbours `elect`: their cells go elsewhere.
+
+    At fine resolutions Leiden leaves a few cells between clusters as clusters of their own.
+    """
+    elected = elect(labels, indices)
+    _, kept = np.unique(np.where(np.isin(labels, elected), labels, elected), return_inverse=True)
+    return by_size(kept)[kept]
 
 
 def samples(wells: NDArray[np.str_], seed: int) -> Iterator[NDArray[np.int64]]:
@@ -128,17 +136,20 @@ def samples(wells: NDArray[np.str_], seed: int) -> Iterator[NDArray[np.int64]]:
         yield rows
 
 
-def largest_jaccard(labels: Labels, rows: NDArray[np.int64], other: Labels) -> NDArray[np.float64]:
-    """Of each cluster of `labels` (N,), the largest Jaccard index with a cluster of `other` (M,).
+def largest_jaccard(
+    labels: Labels, n_clusters: int, rows: NDArray[np.int64], other: Labels
+) -> NDArray[np.float64]:
+    """Of each of the clusters of `labels` (N,), the largest Jaccard index with one of `other` (M,).
 
     `other` are the clusters of `rows` (M,) of the cells, and only these cells count: cells in both
     over cells in either. NaN: none of the cluster's cells are among `rows`.
     """
-    shape = labels.max() + 1, other.max() + 1
+    shape = n_clusters, other.max() + 1
     both = np.zeros(shape)
     np.add.at(both, (labels[rows], other), 1)
     here = both.sum(axis=1)
-    either = here[:, None] + both.sum(axis=0) - both
+    # An election may leave a cluster without a cell.
+    either = np.maximum(here[:, None] + both.sum(axis=0) - both, 1)
     return np.where(here > 0, (both / either).max(axis=1), np.nan)
 
 
