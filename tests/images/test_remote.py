@@ -280,8 +280,8 @@ def test_a_plate_gives_the_tiles_that_it_gives_on_disk(tmp_path: Path, bucket: B
         row = PlateRow(plate="tiny1", images=images, platemap=platemap)
         fields = results / "images" / "tiny1.parquet"
         index_plate(row, CHANNELS, fields)
-        # Two processes: each opens connections of its own.
-        make_tiles(row, fields, TilesSettings(), CHANNELS, 0, results, processes=2)
+        # By two threads at once.
+        make_tiles(row, fields, TilesSettings(), CHANNELS, 0, results, threads=2)
         cells = MEASURED_CELLS.read(results / "measured" / "cells" / "tiny1.parquet")
         tiles = zarr.open_group(results / "tiles" / "tiny1.zarr", mode="r")["tiles"]
         assert isinstance(tiles, zarr.Array)

@@ -80,7 +80,7 @@ def run(screen: Any) -> Any:
             dtype="uint16",
             masks=False,
             pixel_size_um=None,
-            about={"neighbours": "keep"},
+            about={"kind": "tiles", "neighbours": "keep"},
         ) as writer:
             writer.append(rng.poisson(100, (len(tiles), 2, 16, 16)).astype(np.uint16))
         tiles["store_digest"] = writer.digest
