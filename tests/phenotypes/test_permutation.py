@@ -19,10 +19,11 @@ from vae_sci.phenotypes.permutation import (
     distance_p_value,
     mahalanobis_metric,
     p_values,
+    q_values,
     too_few,
     trend_p_value,
 )
-from vae_sci.phenotypes.treatments import stepped_down
+from vae_sci.phenotypes.treatments import stepped_down, with_doses
 
 
 def wells(n_controls: int, n_treated: int, plates: int, rng: np.random.Generator) -> tuple:
@@ -215,6 +216,23 @@ def test_a_dose_counts_with_the_largest_p_of_itself_and_all_higher_ones():
     )
     found = stepped_down(table).to_list()
     np.testing.assert_array_equal(found, [0.01, 0.3, 0.3, np.nan, 0.5, 0.001, 0.04])
+
+
+def test_only_a_dose_that_a_higher_one_holds_back_is_told_of_it():
+    # Weak would be just active by itself, and is not since odd was held back.
+    table = pd.DataFrame(
+        {
+            "treatment": ["odd", "odd", "weak", "weak", "strong", "strong"],
+            "concentration": [1.0, 10.0, 1.0, 10.0, 1.0, 10.0],
+            "p_value": [0.01, 0.9, 0.041, 0.001, 0.001, 0.001],
+            "suspicion": pd.NA,
+        }
+    )
+    table["q_value"] = q_values(stepped_down(table))
+    assert q_values(table["p_value"])[2] <= 0.05 < table["q_value"][2]
+    told = with_doses(table)
+    assert told[0] == "a higher dose is not active"
+    assert told[1:].isna().all()
 
 
 def shift_by_dose(

@@ -97,7 +97,7 @@ def treatment_table(
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[column.name for column in TREATMENTS.columns])
     table["q_value"] = q_values(stepped_down(table))
-    table["suspicion"] = _with_doses(table)
+    table["suspicion"] = with_doses(table)
     ranked = enrichment[enrichment["log2_enrichment"] > 0].sort_values(
         ["p_value", "log2_enrichment"], ascending=[True, False], kind="stable"
     )
@@ -227,11 +227,12 @@ def _suspicion(row: dict[str, float]) -> object:
     return "; ".join(told) or pd.NA
 
 
-def _with_doses(table: pd.DataFrame) -> pd.Series:
+def with_doses(table: pd.DataFrame) -> pd.Series:
     """The suspicions, and where a dose is not active only since a higher one is not."""
     told = table["suspicion"].copy()
     alone = q_values(table["p_value"]) <= SIGNIFICANT
-    for row in table.index[alone & (table["q_value"] > SIGNIFICANT)]:
+    held_back = stepped_down(table) > table["p_value"]
+    for row in table.index[alone & held_back & (table["q_value"] > SIGNIFICANT)]:
         before = "" if pd.isna(told[row]) else f"{told[row]}; "
         told[row] = f"{before}a higher dose is not active"
     return told
