@@ -54,5 +54,5 @@ example-bbbc021: .venv/ready
 # Raw camera images as far as tiles: five fields are too few to train on.
 example-bbbc021-fields example-nf1-fields: example-%-fields: .venv/ready
 	$(if $(DATA),ln -sfn "$$(realpath "$(DATA)")" config/examples/$*_fields/data,)
-	$(SNAKEMAKE) --cores all --configfile config/examples/$*_fields/config.yaml --until select overlay draw_quality
+	$(SNAKEMAKE) --cores all --configfile config/examples/$*_fields/config.yaml --until overlay draw_quality
 	@echo "Look at results/$*_fields/ledger/: outlines of all cells, and what was dropped and why"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,11 +108,13 @@ def blob(y: int, x: int, sigma: float, height: Image) -> Image:
     return height[:, None, None] * np.outer(across, along)
 
 
-def spoil(folder: Path, diameter: float, cells: int, seed: int) -> Planted:
+def spoil(
+    folder: Path, diameter: float, cells: int, seed: int, dim: bool = False, defects: int = 0
+) -> Planted:
     """A plate of 18 wells of 1 field, half of them spoilt, tiled and judged by the defaults.
 
     diameter : of cells, µm; nuclei are as large beside them as on the demo's screen. cells : a
-    field, mean.
+    field, mean. dim : half the stain on 2.5 times the background. defects : their seed.
     """
     recipe = read_recipe(ROOT / "resources" / "simulate" / "screen.yaml")
     scale = (diameter / recipe.fields.cell_diameter) ** 2
@@ -126,9 +129,16 @@ def spoil(folder: Path, diameter: float, cells: int, seed: int) -> Planted:
         for t in recipe.treatments[:5]
         if t.factor != "multinucleation"
     ]
+    bright = recipe.brightness
+    if dim:
+        names = ("nucleus", "mitochondria", "fibres")
+        less: dict[str, Any] = {name: 0.5 * getattr(bright, name) for name in names}
+        less |= {"haze": tuple(0.5 * level for level in bright.haze)}
+        bright = bright.model_copy(update=less | {"background": 2.5 * bright.background})
     recipe = recipe.model_copy(
         update={
             "fields": fields,
+            "brightness": bright,
             "layout": layout,
             "factors": recipe.factors.model_copy(update={"nuclear_area": area}),
             "treatments": treatments,
@@ -137,7 +147,7 @@ def spoil(folder: Path, diameter: float, cells: int, seed: int) -> Planted:
     )
     raw, results = folder / "raw", folder / "results"
     simulate_plate(recipe, PLATE, raw)
-    kinds, debris = plant(raw, np.random.default_rng(0))
+    kinds, debris = plant(raw, np.random.default_rng(defects))
     row = PlateRow(plate=PLATE, images=str(raw / "images"), platemap=str(raw / "platemap.csv"))
     images = CHANNELS.model_copy(update={"pixel_size_um": fields.pixel_size})
     index = results / "images" / f"{PLATE}.parquet"
@@ -179,6 +189,19 @@ def test_debris_as_large_as_small_cells_is_found(tmp_path: Path) -> None:
     found = cells["reason"].notna().groupby(cells["kind"]).agg(["mean", "size"])
     assert found.loc["clean", "mean"] <= 0.02
     assert found.loc["debris", "size"] >= 30
+    assert found.loc["debris", "mean"] >= 0.95
+
+
+@pytest.mark.slow
+def test_debris_takes_no_dim_cell_with_it(tmp_path: Path) -> None:
+    """Many times as bright as they, it neither blurs their field nor hides where they end."""
+    fields, cells = spoil(
+        tmp_path, diameter=38.0, cells=14, seed=201, dim=True, defects=201
+    ).dropped()
+    assert fields.loc[fields["kind"].isin(["clean", "debris"]), "reason"].isna().all()
+    found = cells["reason"].notna().groupby(cells["kind"]).agg(["mean", "size"])
+    assert found.loc["clean", "size"] >= 80
+    assert found.loc["clean", "mean"] <= 0.02
     assert found.loc["debris", "mean"] >= 0.95
 
 

@@ -119,6 +119,20 @@ def test_cells_contain_their_nuclei_and_end_in_reach() -> None:
     assert np.hypot(y - 100, x - 100).max() < 12 + CELL / 2 + 3
 
 
+def test_bright_debris_leaves_dim_cells_their_size() -> None:
+    """It would raise the threshold above which cells are grown, down to their nuclei."""
+    cells = [(y, x, 20, 60) for y in (50, 150) for x in (50, 150)]
+    nuclei = [(y, x, 8, 400) for y, x, _, _ in cells]
+    debris = [(100, x, 10, 5000) for x in (30, 100, 170)]
+    areas = []
+    for pieces in ([], debris):
+        found = segment(discs(nuclei + pieces), discs(cells + pieces).astype(np.float32), 16, 80, 0)
+        labels = [found.cells[y, x] for y, x, _, _ in cells]
+        assert 0 not in labels
+        areas.append(np.bincount(found.cells.ravel())[labels])
+    assert areas[1] == pytest.approx(areas[0], rel=0.2)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_in_noise(seed: int) -> None:
     gradient = 100 + np.linspace(0, 30, 300)[:, None] + np.zeros((300, 300))

@@ -241,6 +241,17 @@ def planned(project: Path) -> dict[str, set[str]]:
     return {rule: {plate for name, plate in jobs if name == rule} for rule, _ in jobs}
 
 
+def test_the_examples_of_raw_images_end_with_tiles_and_pictures(own_images: Path):
+    """As `make example-…-fields` stops the workflow: in one run, from nothing."""
+    (until,) = re.findall(r"--until (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    done = snakemake(own_images, *OWN, "results=raw", "--until", *until.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    for plate in PLATES:
+        for made in ("tiles/{}.parquet", "ledger/{}_segmentation.png", "figures/dropped/{}.png"):
+            assert (own_images / "raw" / made.format(plate)).exists()
+    assert not (own_images / "raw" / "models").exists()
+
+
 def test_images_that_did_not_change_are_left_alone(own_images: Path):
     assert planned(own_images) == {}
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 _CEILINGS = {2**n - 1 for n in range(8, 17)} | {(2**n - 1) << (16 - n) for n in (10, 12, 14)}
 _BLOCK = 8  # tiles that are measured together: as much as fits a core's cache
 _STRIP = 128  # rows of a field that are looked at, then as many that are not
+# Times as far above the background as the field's median, its 90th percentile: what counts at most
+_BRIGHTEST = (80, 3)
 ENOUGH = 10  # fields or cells of a plate, to tell what is unusual on it
 
 
@@ -74,10 +76,11 @@ def _variances(images: NDArray[np.float32], where: NDArray[np.bool_] | None) -> 
 def measure_field(field: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
     """background (10th percentile), saturated and focus (C,) of the channels of a field (C, H, W).
 
-    Sharpness is that of the square root of what rises above the background: a few bright pieces
-    of debris, which are smooth, would else speak for the whole field. Smoothed by 2 pixels: by 1,
-    the noise of dim fields passes for sharpness. Hence pixels are added up two by two first. Strips
-    of rows, half of the field, stand for all of it; what differs between them has no say.
+    Sharpness is that of the square root of what rises above the background, the brightest cut off:
+    a few bright pieces of debris, which are smooth, would else speak for the whole field. Smoothed
+    by 2 pixels: by 1, the noise of dim fields passes for sharpness. Hence pixels are added up two
+    by two first. Strips of rows, half of the field, stand for all of it; what differs between them
+    has no say.
     """
     height, width = (length // 2 * 2 for length in field.shape[1:])
     high = min(height, _STRIP)
@@ -86,8 +89,9 @@ def measure_field(field: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
     for channel, plane in enumerate(field):
         # One pixel of 25 tells it as well; an odd step, since columns of cameras differ by turns.
         some = plane[::5, ::5].ravel()
-        lowest_tenth = len(some) // 10
-        background = float(np.partition(some, lowest_tenth)[lowest_tenth])
+        places = [len(some) // 10, len(some) // 2, len(some) * 9 // 10]
+        background, *above = np.partition(some, places)[places].astype(np.float64)
+        highest = max(n * (level - background) for n, level in zip(_BRIGHTEST, above, strict=True))
         ceiling = camera_ceiling(plane.max())
         saturated = 0.0 if ceiling is None else np.count_nonzero(plane == ceiling) / plane.size
         strips = np.stack([plane[start : start + high, :width] for start in starts])
@@ -95,8 +99,8 @@ def measure_field(field: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
         rows += strips[:, 1::2]
         light = rows[..., 0::2] + rows[..., 1::2]
         light -= 4 * background
-        above = np.sqrt(np.maximum(light, 0, out=light), out=light)
-        edges, power = _edges_and_power(above).sum(axis=1)
+        root = np.sqrt(np.clip(light, 0, 4 * highest or None, out=light), out=light)
+        edges, power = _edges_and_power(root).sum(axis=1)
         # Per pixel⁴: two pixels are one here.
         measures[:, channel] = background, saturated, edges / power / 16 if power else 0.0
     return dict(zip(("background", "saturated", "focus"), measures, strict=True))

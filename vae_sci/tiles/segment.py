@@ -25,6 +25,7 @@ from vae_sci.tiles.plugin import Find
 
 # Area of a nucleus, in areas of a disc of the typical diameter: below debris, above clumps
 SMALLEST, LARGEST = 0.21, 5.0
+BRIGHTEST = 1.5  # times the median brightness of nuclei: what is brighter counts as this
 
 
 class Runs(NamedTuple):
@@ -167,6 +168,11 @@ def spread_cells(nuclei: Labels, cell: Float, reach: float) -> Labels:
     smooth = gaussian_filter(cell, max(1.0, reach / 16), truncate=3)
     smooth -= background(smooth, 6 * reach)
     small, seeds = smooth[::2, ::2], nuclei[::2, ::2]
+    if seeds.any():
+        # A few bright pieces of debris would else raise the floor above dim cells.
+        area = np.bincount(seeds.ravel())[1:]
+        light = np.bincount(seeds.ravel(), small.ravel())[1:]
+        small = np.minimum(small, BRIGHTEST * np.median(light[area > 0] / area[area > 0]))
     away = 2 * distance_transform_edt(seeds == 0)
     bright = small > floor(small)
     inside = (bright & (away <= reach)) | (seeds > 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -117,18 +116,26 @@ def staged(
 
 
 def _in_order(get: Callable[[int], CutField], count: int, threads: int) -> Iterator[CutField]:
-    """Fields 0 … count − 1; who asks for one finds a few of the next under way."""
+    """Fields 0 … count − 1; who asks for one finds a few of the next under way.
+
+    The thread that asks is one of the `threads`: where it would wait, it cuts a field itself.
+    """
     if threads == 1:
         yield from map(get, range(count))
         return
-    under_way: deque[Future[CutField]] = deque()
-    pool = ThreadPoolExecutor(threads)
+    under_way: dict[int, Future[CutField]] = {}
+    pool = ThreadPoolExecutor(threads - 1)
     try:
         for number in range(count):
-            under_way.append(pool.submit(get, number))
-            if len(under_way) == AHEAD * threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            for later in range(number + len(under_way), min(number + AHEAD * threads, count)):
+                under_way[later] = pool.submit(get, later)
+            while not under_way[number].done():
+                # What can be cancelled was not begun.
+                free = next((later for later in under_way if under_way[later].cancel()), None)
+                if free is None:
+                    break
+                under_way[free] = Future()
+                under_way[free].set_result(get(free))
+            yield under_way.pop(number).result()
     finally:
         pool.shutdown(cancel_futures=True)
