@@ -75,6 +75,7 @@ class _Segmenter:
         if self._cell is not None:
             cell = field[self._cell].astype(np.float32)
         else:
-            weights = 1 / np.maximum(field.std(axis=(1, 2)), 1e-6)
-            cell = np.tensordot(weights.astype(np.float32), field.astype(np.float32), axes=1)
+            # Not a matrix product: its library would start threads beside those of tiling.
+            weights = (1 / np.maximum(field.std(axis=(1, 2)), 1e-6)).astype(np.float32)
+            cell = np.einsum("c,cyx->yx", weights, field.astype(np.float32))
         return segment(field[self._nucleus], cell, *self._sizes, self._find)
