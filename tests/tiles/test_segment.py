@@ -119,6 +119,17 @@ def test_cells_contain_their_nuclei_and_end_in_reach() -> None:
     assert np.hypot(y - 100, x - 100).max() < 12 + CELL / 2 + 3
 
 
+def test_a_stain_that_leaves_nuclei_dark_shows_cells_as_one_that_does_not() -> None:
+    places = [(y, x) for y in (50, 150) for x in (50, 150)]
+    nuclei = discs([(y, x, 12, 400) for y, x in places])
+    whole = [(y, x, 24, 400) for y, x in places]
+    areas = []
+    for dark in ([], [(y, x, 12, -400) for y, x in places]):
+        found = segment(nuclei, discs(whole + dark).astype(np.float32), 24, 80, 0)
+        areas.append(np.bincount(found.cells.ravel())[1:])
+    assert areas[1] == pytest.approx(areas[0], rel=0.05)
+
+
 def test_bright_debris_leaves_dim_cells_their_size() -> None:
     """It would raise the threshold above which cells are grown, down to their nuclei."""
     cells = [(y, x, 20, 60) for y in (50, 150) for x in (50, 150)]

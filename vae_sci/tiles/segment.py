@@ -25,7 +25,7 @@ from vae_sci.tiles.plugin import Find
 
 # Area of a nucleus, in areas of a disc of the typical diameter: below debris, above clumps
 SMALLEST, LARGEST = 0.21, 5.0
-BRIGHTEST = 1.5  # times the median brightness of nuclei: what is brighter counts as this
+BRIGHTEST = 1.5  # times the median cell's brightness: what is brighter counts as this
 
 
 class Runs(NamedTuple):
@@ -160,6 +160,17 @@ def join_nuclei(labels: Labels, count: int, gap: float) -> NDArray[np.int32]:
     return _components(a[like] - 1, b[like] - 1, count)
 
 
+def _without_glare(cell: Float, labels: Labels) -> Float:
+    """`cell` (H, W), cut off at `BRIGHTEST`: bright debris would raise the floor above dim cells.
+
+    labels : (H, W), nuclei and what lies around them; nuclei alone may be dark in `cell`.
+    """
+    area = np.bincount(labels.ravel())[1:]
+    light = np.bincount(labels.ravel(), cell.ravel())[1:][area > 0] / area[area > 0]
+    middle = float(np.median(light)) if len(light) else 0.0
+    return np.minimum(cell, BRIGHTEST * middle) if middle > 0 else cell
+
+
 def spread_cells(nuclei: Labels, cell: Float, reach: float) -> Labels:
     """Cells (H, W) grown from `nuclei` over bright `cell`, at most `reach` pixels far.
 
@@ -168,12 +179,9 @@ def spread_cells(nuclei: Labels, cell: Float, reach: float) -> Labels:
     smooth = gaussian_filter(cell, max(1.0, reach / 16), truncate=3)
     smooth -= background(smooth, 6 * reach)
     small, seeds = smooth[::2, ::2], nuclei[::2, ::2]
-    if seeds.any():
-        # A few bright pieces of debris would else raise the floor above dim cells.
-        area = np.bincount(seeds.ravel())[1:]
-        light = np.bincount(seeds.ravel(), small.ravel())[1:]
-        small = np.minimum(small, BRIGHTEST * np.median(light[area > 0] / area[area > 0]))
-    away = 2 * distance_transform_edt(seeds == 0)
+    away, nearest = distance_transform_edt(seeds == 0, return_indices=True)
+    away *= 2
+    small = _without_glare(small, np.where(away <= reach / 2, seeds[tuple(nearest)], 0))
     bright = small > floor(small)
     inside = (bright & (away <= reach)) | (seeds > 0)
     scale = np.percentile(small[inside], 90) if inside.any() else 1.0
