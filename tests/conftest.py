@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that they do not keep a single process busy at the end."""
-    long = {"workflow", "cluster", "browser"}
-    items.sort(key=lambda item: item.path.parent.name not in long)
+    long = {"workflow", "cluster", "browser", "test_real_run", "test_exports"}
+    items.sort(key=lambda item: long.isdisjoint((item.path.parent.name, item.path.stem)))
 
 
 @pytest.fixture(autouse=True)
