@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 # 2ⁿ−1, and for cameras of 10, 12 or 14 bits also in the upper bits of 16, as in BBBC021 (65520)
 _CEILINGS = {2**n - 1 for n in range(8, 17)} | {(2**n - 1) << (16 - n) for n in (10, 12, 14)}
-_BLOCK = 8  # tiles that are measured together: as much as fits a core's cache
+_BLOCK = 2**17  # numbers that are measured together: a few such arrays fit a core's cache
 _STRIP = 128  # rows of a field that are looked at, then as many that are not
 # Times as far above the background as the field's median, its 90th percentile: what counts at most
 _BRIGHTEST = (80, 3)
@@ -40,8 +40,8 @@ def _edges_and_power(
 ) -> NDArray[np.float64]:
     """Variances (2, N) of the smoothed images (N, H, W): of their Laplacian, and their own."""
     found = np.empty((2, len(images)))
-    for start in range(0, len(images), _BLOCK):
-        smooth = images[start : start + _BLOCK].astype(np.float32)
+    for block in _blocks(images):
+        smooth = images[block].astype(np.float32)
         smooth -= smooth[:, :1, :1].copy()  # what is flat stays exactly so
         for _ in range(4):
             smooth = smooth[:, 1:] + smooth[:, :-1]
@@ -52,12 +52,18 @@ def _edges_and_power(
         for beside in (smooth[:, :-2:2, 1:-1], smooth[:, 2::2, 1:-1],
                        smooth[:, 1:-1:2, :-2], smooth[:, 1:-1:2, 2:]):  # fmt: skip
             edges += beside
-        part = None if where is None else where[start : start + _BLOCK]
-        found[:, start : start + _BLOCK] = (
+        part = None if where is None else where[block]
+        found[:, block] = (
             _variances(edges, None if part is None else part[:, 3:-3:2, 3:-3]),
             _variances(smooth, None if part is None else part[:, 2:-2, 2:-2]),
         )
     return found
+
+
+def _blocks(images: NDArray[np.integer | np.floating]) -> list[slice]:
+    """Consecutive images (N, …), as many as are measured together."""
+    size = max(1, _BLOCK * len(images) // max(images.size, 1))
+    return [slice(start, start + size) for start in range(0, len(images), size)]
 
 
 def _variances(images: NDArray[np.float32], where: NDArray[np.bool_] | None) -> NDArray[np.float64]:
@@ -150,25 +156,21 @@ class Moments(NamedTuple):
 def moments(tiles: NDArray[np.integer | np.floating]) -> Moments:
     """`Moments` of tiles (N, C, H, W)."""
     height, width = tiles.shape[2:]
-    origin = tiles[..., 0, 0].astype(np.float64)
     # Of what rises above the origin, so that what is constant has sums of exactly 0: all pixels,
-    # their squares, the last and the first column, their squares, and the products of neighbours.
-    sums = np.empty((7, *origin.shape))
-    for start in range(0, len(tiles), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        block = tiles[part].astype(np.float64)
-        block -= origin[part, :, None, None]
-        last, first = block[..., -1], block[..., 0]
-        sums[:, part] = (
-            block.sum(axis=(2, 3)),
-            np.einsum("ncyx,ncyx->nc", block, block),
-            last.sum(axis=2),
-            np.einsum("ncy,ncy->nc", last, last),
-            first.sum(axis=2),
-            np.einsum("ncy,ncy->nc", first, first),
-            np.einsum("ncyx,ncyx->nc", block[..., :-1], block[..., 1:]),
+    # their squares, and the products of neighbours; of the last and the first column likewise.
+    origin = tiles[..., 0, 0].astype(np.float64)
+    total, squares, products = sums = np.empty((3, *origin.shape))
+    for block in _blocks(tiles):
+        levels = tiles[block].astype(np.float64)
+        levels -= origin[block, :, None, None]
+        sums[:, block] = (
+            levels.sum(axis=(2, 3)),
+            np.einsum("ncyx,ncyx->nc", levels, levels),
+            np.einsum("ncyx,ncyx->nc", levels[..., :-1], levels[..., 1:]),
         )
-    total, squares, last, last_squares, first, first_squares, products = sums
+    edges = tiles[..., [-1, 0]].astype(np.float64) - origin[..., None, None]
+    last, first = np.moveaxis(edges.sum(axis=2), -1, 0)
+    last_squares, first_squares = np.einsum("ncye,ncye->enc", edges, edges)
     mean = total / (height * width)
     variance = np.maximum(squares / (height * width) - mean**2, 0)
     # Left neighbours are all but the last column, right ones all but the first.
@@ -194,8 +196,7 @@ def difference(
         return np.full(count, np.nan)
     pairs = list(itertools.combinations(range(channels), 2))
     found = np.empty((len(pairs), count))
-    for start in range(0, count, _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for part in _blocks(tiles):
         levels = tiles[part].astype(np.float64)
         if where is None:
             levels -= levels.mean(axis=(2, 3), keepdims=True)

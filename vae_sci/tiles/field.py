@@ -23,34 +23,37 @@ class FieldCutter:
 
     Parameters
     ----------
-    fields : of each field its rows of the plate's table of fields, a row per channel.
+    fields : the plate's usable rows of contract FIELDS; a field's are those of its well and site.
     size : of a tile, pixels. pixel : µm per pixel, if it is known.
     flat : of the plate's flat field, for the intensities of tiles; None: light counts as even.
-    Several threads may call it at once. Raises as `cell_finder` and `read_flat_field`.
+    `places` are the wells and sites of the fields. Several threads may call it at once. Raises as
+    `cell_finder` and `read_flat_field`.
     """
 
     def __init__(
         self,
         row: PlateRow,
-        fields: list[pd.DataFrame],
+        fields: pd.DataFrame,
         size: int,
         segmentation: SegmentationSettings,
         images: ImagesSettings,
         pixel: float | None,
         flat: Path | None = None,
     ) -> None:
-        self.fields, self.size = fields, size
-        self.channels = list(fields[0].sort_values("channel_index")["channel"])
-        height, width = (int(fields[0][name].iloc[0]) for name in ("height", "width"))
+        self.size = size
+        by_field = list(fields.groupby(["well", "site"], sort=False))
+        self.places = [(str(well), str(site)) for (well, site), _ in by_field]
+        self.fields = [rows for _, rows in by_field]
+        self.channels = list(self.fields[0].sort_values("channel_index")["channel"])
+        height, width = (int(fields[name].iloc[0]) for name in ("height", "width"))
         shape = (len(self.channels), height, width)
         self.flat = None if flat is None else read_flat_field(flat, shape)
-        self.find = cell_finder(row, pd.concat(fields), segmentation, images, pixel)
+        self.find = cell_finder(row, fields, segmentation, images, pixel)
 
     def __call__(self, number: int) -> CutField:
         """Raises `InputError` where the field cannot be read."""
-        rows = self.fields[number]
-        field = read_field(rows)
-        found = self.find(str(rows["well"].iloc[0]), str(rows["site"].iloc[0]), field)
+        field = read_field(self.fields[number])
+        found = self.find(*self.places[number], field)
         labels, cells, dropped = measure(found, self.size)
         first = np.stack([cells["y0"], cells["x0"]], axis=1).astype(np.int64)
         tiles = crop(field, first, self.size)

@@ -92,18 +92,20 @@ def _from_fields(
     """The plate's cells, found in its fields. Returns their table, that of the fields' quality and
     the store's digest."""
     index = FIELDS.read(fields)
-    everything = [rows for _, rows in index.groupby(["well", "site"], sort=False)]
-    good = [rows for rows in everything if (rows["verdict"] == "ok").all()]
-    bad = Counter(rows["verdict"].iloc[0] for rows in everything) - Counter({"ok": len(good)})
-    ledger.add("fields", "field", found=len(everything), kept=len(good), dropped=dict(bad))
-    if not good:
-        raise _no_cells(row, f"no usable field among {len(everything)}", "look at the images")
+    of_field = [index["well"], index["site"]]
+    usable = index[index["verdict"].eq("ok").groupby(of_field, sort=False).transform("all")]
+    verdicts = Counter(index["verdict"].groupby(of_field, sort=False).first())
+    n_good = usable.groupby(["well", "site"]).ngroups
+    bad = verdicts - Counter({"ok": n_good})
+    ledger.add("fields", "field", found=verdicts.total(), kept=n_good, dropped=dict(bad))
+    if not n_good:
+        raise _no_cells(row, f"no usable field among {verdicts.total()}", "look at the images")
     pixel = common_pixel_size(index)
     size = tile_pixels(settings, pixel)
     flat = None
     if images.flat_field == "retrospective":
         flat = path.parents[1] / "flat_field" / f"{row.plate}.npz"
-    cutter = FieldCutter(row, good, size, settings.segmentation, images, pixel, flat)
+    cutter = FieldCutter(row, usable, size, settings.segmentation, images, pixel, flat)
     belongs_to = {
         "algorithm": algorithms.TILES,
         "settings": settings.model_dump(mode="json"),
@@ -115,17 +117,14 @@ def _from_fields(
     }
     nuclei, lost = Counter[str](), Counter[str]()
     n_nuclei = n_cells = 0
-    places = [(str(rows["well"].iloc[0]), str(rows["site"].iloc[0])) for rows in good]
     cells, measured = [], []
     with (
-        staged(
-            path.parent, row.plate, belongs_to, cutter, len(good), threads, progress
-        ) as cut_fields,
+        staged(path.parent, row.plate, belongs_to, cutter, n_good, threads, progress) as cut_fields,
         write_store(
             path,
             channels=cutter.channels,
             size=size,
-            dtype=str(good[0]["dtype"].iloc[0]),
+            dtype=str(usable["dtype"].iloc[0]),
             masks=True,
             pixel_size_um=pixel,
             about=about,
@@ -141,7 +140,7 @@ def _from_fields(
             n_nuclei, n_cells = n_nuclei + cut.found, n_cells + cut.n_cells
             nuclei.update(cut.not_cells)
             lost.update(cut.not_cut)
-        table = _joined(row.plate, places, cells)
+        table = _joined(row.plate, cutter.places, cells)
         named = zip(table["well"], table["site"], table.pop("label"), strict=True)
         table["cell_id"] = [f"{row.plate}/{well}/{site}/{label}" for well, site, label in named]
         if row.masks is None:
@@ -154,10 +153,10 @@ def _from_fields(
                 what, setting = "labels", "masks"
             raise _no_cells(
                 row,
-                f"{n_nuclei} {what} in {len(good)} fields, none kept ({counts or 'none found'})",
+                f"{n_nuclei} {what} in {n_good} fields, none kept ({counts or 'none found'})",
                 f"check {setting} and tiles: size against one image",
             )
-    return table, fields_against_plate(_joined(row.plate, places, measured)), writer.digest
+    return table, fields_against_plate(_joined(row.plate, cutter.places, measured)), writer.digest
 
 
 def _joined(
