@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from vae_sci.config import ModelSettings
 from vae_sci.errors import ContractError, SettingsError
 from vae_sci.likelihoods import GreyLevels
-from vae_sci.model.blocks import ResidualBlock, conv
+from vae_sci.model.blocks import Planes, ResidualBlock, conv
 from vae_sci.model.checkpoint import load_model, save_model
 from vae_sci.model.encoder import LOG_SD_MAX, LOG_SD_MIN
 from vae_sci.model.objective import (
@@ -178,6 +178,20 @@ def test_activations_keep_their_scale_with_depth():
     assert torch.equal(deep(x), x)
     y = conv(16, 64, 3)(x)[:, :, 1:-1, 1:-1]
     assert float(y.detach().std()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_planes_are_a_convolution_in_values_and_gradients():
+    layer = Planes(5, 7, gain=0.3).double()
+    x = torch.randn(2, 5, 6, 4, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    made = layer(x)
+    assert made.is_contiguous()
+    wanted = torch.nn.functional.conv2d(x, layer.weight, layer.bias)
+    torch.testing.assert_close(made, wanted)
+    outer, inputs = torch.randn_like(made), (x, layer.weight, layer.bias)
+    gradients = (torch.autograd.grad(out, inputs, outer) for out in (made, wanted))
+    for own, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, theirs)
 
 
 def test_the_view_loss_is_log_n_by_chance_and_vanishes_when_views_find_each_other():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_sci.model.blocks import ResidualBlock, Up, bounded, conv, linear
+from vae_sci.model.blocks import Planes, ResidualBlock, Up, bounded, conv, linear
 
 # Bounds on a skip latent's numbers, approached smoothly. A shift of 20 prior sds costs 200 nats, a
 # width of e^±5 of the prior's at most 1.1e4: enough for any signal, and nothing can overflow.
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
         self.last_up = Up(coarse[-1], fine)
         self.refine = conv(fine, fine, 3, gain=2**0.5)
         # Near zero: the first prediction is each channel's own mean and spread (see Likelihood).
-        self.head = conv(fine, outputs, 1, gain=0.1)
+        self.head = Planes(fine, outputs, gain=0.1)
 
     def latent_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """(channels, h, w) of every u, coarse to fine, for tiles of height × width pixels."""
@@ -203,5 +203,4 @@ class Decoder(nn.Module):
                 h = block(h, z)
         h = self.last_up(h)
         h = h + self.refine(F.silu(h))
-        # Likelihoods run faster on image planes one after the other.
-        return Decoded(self.head(F.silu(h)).contiguous(), tuple(used), tuple(rates))
+        return Decoded(self.head(F.silu(h)), tuple(used), tuple(rates))
