@@ -7,7 +7,7 @@ an imported package. Kept apart from the rooms, so that reading it loads nothing
 SIMULATE = 1
 INDEX = 4
 FLAT_FIELD = 2
-TILES = 6
+TILES = 7
 SELECT = 2
 TRAIN = 7
 EMBED = 2

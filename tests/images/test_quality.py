@@ -67,12 +67,33 @@ def test_a_field_is_measured_at_half_its_resolution() -> None:
     cells = gaussian_filter((rng.random((401, 403)) < 0.002) * 2e5, 3)
     plane = (100 + cells).round().clip(0, 4095).astype(np.uint16)
     assert (plane == 4095).any()
-    found = measure_field(plane[None])
+    found = measure_field(plane[None], np.zeros(plane.shape, int))
     assert found["background"] == np.percentile(plane, 10)
     assert found["saturated"] == pytest.approx((plane == 4095).mean())
     above = np.sqrt(np.maximum(plane - found["background"], 0))
     smooth = gaussian_filter(above, 2)
     assert found["focus"] == pytest.approx(laplace(smooth).var() / smooth.var(), rel=0.2)
+
+
+def test_debris_has_no_say_in_the_focus_of_a_field() -> None:
+    """Bright in every channel it is left out; what is bright in one, as a nucleus, is cut off."""
+    rng = np.random.default_rng(4)
+    cells = gaussian_filter(rng.random((3, 400, 400)) * (rng.random((400, 400)) < 0.01), (0, 3, 3))
+    field = 100 + 300 * cells / np.median(cells[:, cells.mean(axis=0) > cells.mean()])
+    labels = (cells.mean(axis=0) > cells.mean()).astype(int)
+    debris = np.zeros((400, 400))
+    debris[rng.integers(40, 360, 8), rng.integers(40, 360, 8)] = 1
+    debris = gaussian_filter(debris, 7)
+    debris *= 3000 / debris.max()
+
+    def measured(light: np.ndarray) -> np.ndarray:
+        return measure_field(rng.poisson(light).astype(np.uint16), labels)["focus"]
+
+    alone = measured(field)
+    np.testing.assert_allclose(measured(field + debris), alone, rtol=0.3)
+    one = measured(np.stack([field[0] + debris, *field[1:]]))
+    assert 0.3 * alone[0] < one[0] < 0.9 * alone[0]
+    np.testing.assert_allclose(one[1:], alone[1:], rtol=0.05)
 
 
 def test_only_pixels_that_count_speak_for_focus() -> None:

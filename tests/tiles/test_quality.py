@@ -193,11 +193,12 @@ def test_debris_as_large_as_small_cells_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_debris_takes_no_dim_cell_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("diameter", "number", "seed"), [(38.0, 14, 201), (19.0, 56, 212)])
+def test_debris_takes_no_dim_cell_with_it(
+    tmp_path: Path, diameter: float, number: int, seed: int
+) -> None:
     """Many times as bright as they, it neither blurs their field nor hides where they end."""
-    fields, cells = spoil(
-        tmp_path, diameter=38.0, cells=14, seed=201, dim=True, defects=201
-    ).dropped()
+    fields, cells = spoil(tmp_path, diameter, number, seed, dim=True, defects=seed).dropped()
     assert fields.loc[fields["kind"].isin(["clean", "debris"]), "reason"].isna().all()
     found = cells["reason"].notna().groupby(cells["kind"]).agg(["mean", "size"])
     assert found.loc["clean", "size"] >= 80
@@ -296,7 +297,8 @@ def test_noise_of_a_dim_field_does_not_pass_for_sharpness(light: int) -> None:
     for blur in (1.2, 5):  # pixels
         image = gaussian_filter(points, blur, mode="wrap")
         counts = 100 + rng.poisson(light * image / image.mean()) + rng.normal(0, 3, image.shape)
-        measures = measure_field(counts.clip(0).round().astype(np.uint16)[None])
+        field = counts.clip(0).round().astype(np.uint16)[None]
+        measures = measure_field(field, (image > image.mean()).astype(int))
         found.append(measures["focus"].item())
     sharp, blurred = found
     assert blurred < QualitySettings().field_focus * sharp

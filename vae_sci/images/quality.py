@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 # 2ⁿ−1, and for cameras of 10, 12 or 14 bits also in the upper bits of 16, as in BBBC021 (65520)
 _CEILINGS = {2**n - 1 for n in range(8, 17)} | {(2**n - 1) << (16 - n) for n in (10, 12, 14)}
 _BLOCK = 2**17  # numbers that are measured together: a few such arrays fit a core's cache
 _STRIP = 128  # rows of a field that are looked at, then as many that are not
-# Times as far above the background as the field's median, its 90th percentile: what counts at most
-_BRIGHTEST = (80, 3)
+# What is this many times as far above the background as the median of the cells, in every channel,
+# is no cell; nor is what lies so near to it, in pixels.
+_GLARE, _AROUND = 5, 16
 ENOUGH = 10  # fields or cells of a plate, to tell what is unusual on it
 
 
@@ -79,36 +81,54 @@ def _variances(images: NDArray[np.float32], where: NDArray[np.bool_] | None) -> 
     return np.maximum(power - flat.mean(axis=1, dtype=np.float64) ** 2, 0)
 
 
-def measure_field(field: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+def measure_field(
+    field: NDArray[np.integer], cells: NDArray[np.integer]
+) -> dict[str, NDArray[np.float64]]:
     """background (10th percentile), saturated and focus (C,) of the channels of a field (C, H, W).
 
-    Sharpness is that of the square root of what rises above the background, the brightest cut off:
-    a few bright pieces of debris, which are smooth, would else speak for the whole field. Smoothed
-    by 2 pixels: by 1, the noise of dim fields passes for sharpness. Hence pixels are added up two
-    by two first. Strips of rows, half of the field, stand for all of it; what differs between them
-    has no say.
+    Sharpness is that of the square root of what rises above the background. Debris, which is smooth
+    and bright in all channels, would else speak for the whole field: it is left out, and what is as
+    bright in one channel is cut off. Smoothed by 2 pixels: by 1, the noise of dim fields passes for
+    sharpness. Hence pixels are added up two by two first. Strips of rows, half of the field, stand
+    for all of it; what differs between them has no say.
+    cells : labels (H, W), 0 outside.
     """
     height, width = (length // 2 * 2 for length in field.shape[1:])
     high = min(height, _STRIP)
     starts = range(0, height - high + 1, 2 * _STRIP)
+    # One pixel of 25 tells it as well; an odd step, since columns of cameras differ by turns.
+    inside = cells[::5, ::5] > 0
     measures = np.zeros((3, len(field)))
+    roots: list[NDArray[np.float32]] = []
+    glare = np.array(len(field) > 1)
     for channel, plane in enumerate(field):
-        # One pixel of 25 tells it as well; an odd step, since columns of cameras differ by turns.
         some = plane[::5, ::5].ravel()
-        places = [len(some) // 10, len(some) // 2, len(some) * 9 // 10]
-        background, *above = np.partition(some, places)[places].astype(np.float64)
-        highest = max(n * (level - background) for n, level in zip(_BRIGHTEST, above, strict=True))
+        places = [len(some) // 10, len(some) // 2]
+        background, middle = np.partition(some, places)[places].astype(np.float64)
+        own = plane[::5, ::5][inside]
+        # Where cells are as dark as the field, noise shall not be cut off.
+        level = max(middle, float(np.median(own)) if len(own) else 0.0) - background
         ceiling = camera_ceiling(plane.max())
         saturated = 0.0 if ceiling is None else np.count_nonzero(plane == ceiling) / plane.size
+        measures[:2, channel] = background, saturated
         strips = np.stack([plane[start : start + high, :width] for start in starts])
         rows = strips[:, 0::2].astype(np.float32)
         rows += strips[:, 1::2]
         light = rows[..., 0::2] + rows[..., 1::2]
         light -= 4 * background
-        root = np.sqrt(np.clip(light, 0, 4 * highest or None, out=light), out=light)
-        edges, power = _edges_and_power(root).sum(axis=1)
+        highest = 4 * _GLARE * level if len(own) and level > 0 else np.inf
+        glare = glare & (light > highest)
+        roots.append(np.sqrt(np.clip(light, 0, highest, out=light), out=light))
+    counts = None
+    if glare.any():
+        counts = ~maximum_filter(glare, (1, _AROUND + 1, _AROUND + 1))
+    for channel, root in enumerate(roots):
+        variances = _edges_and_power(root, counts)
+        if counts is not None:
+            variances = variances * counts.mean(axis=(1, 2))
+        edges, power = variances.sum(axis=1)
         # Per pixel⁴: two pixels are one here.
-        measures[:, channel] = background, saturated, edges / power / 16 if power else 0.0
+        measures[2, channel] = edges / power / 16 if power else 0.0
     return dict(zip(("background", "saturated", "focus"), measures, strict=True))
 
 
