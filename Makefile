@@ -36,7 +36,7 @@ demo: .venv/ready
 
 # A file's tests stay together: they share what they made.
 test: .venv/ready
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20
 
 lint: .venv/ready
 	$(BIN)/ruff check .
