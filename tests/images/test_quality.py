@@ -67,7 +67,7 @@ def test_a_field_is_measured_at_half_its_resolution() -> None:
     cells = gaussian_filter((rng.random((401, 403)) < 0.002) * 2e5, 3)
     plane = (100 + cells).round().clip(0, 4095).astype(np.uint16)
     assert (plane == 4095).any()
-    found = measure_field(plane[None], np.zeros(plane.shape, int))
+    found = measure_field(plane[None], np.zeros(plane.shape, int), [4095])
     assert found["background"] == np.percentile(plane, 10)
     assert found["saturated"] == pytest.approx((plane == 4095).mean())
     above = np.sqrt(np.maximum(plane - found["background"], 0))
@@ -87,7 +87,7 @@ def test_debris_has_no_say_in_the_focus_of_a_field() -> None:
     debris *= 3000 / debris.max()
 
     def measured(light: np.ndarray) -> np.ndarray:
-        return measure_field(rng.poisson(light).astype(np.uint16), labels)["focus"]
+        return measure_field(rng.poisson(light).astype(np.uint16), labels, [None] * 3)["focus"]
 
     alone = measured(field)
     np.testing.assert_allclose(measured(field + debris), alone, rtol=0.3)

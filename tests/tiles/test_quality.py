@@ -298,7 +298,7 @@ def test_noise_of_a_dim_field_does_not_pass_for_sharpness(light: int) -> None:
         image = gaussian_filter(points, blur, mode="wrap")
         counts = 100 + rng.poisson(light * image / image.mean()) + rng.normal(0, 3, image.shape)
         field = counts.clip(0).round().astype(np.uint16)[None]
-        measures = measure_field(field, (image > image.mean()).astype(int))
+        measures = measure_field(field, (image > image.mean()).astype(int), [None])
         found.append(measures["focus"].item())
     sharp, blurred = found
     assert blurred < QualitySettings().field_focus * sharp

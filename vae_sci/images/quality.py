@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def _variances(images: NDArray[np.float32], where: NDArray[np.bool_] | None) -> 
 
 
 def measure_field(
-    field: NDArray[np.integer], cells: NDArray[np.integer]
+    field: NDArray[np.integer], cells: NDArray[np.integer], ceilings: Sequence[int | None]
 ) -> dict[str, NDArray[np.float64]]:
     """background (10th percentile), saturated and focus (C,) of the channels of a field (C, H, W).
 
@@ -91,7 +92,7 @@ def measure_field(
     bright in one channel is cut off. Smoothed by 2 pixels: by 1, the noise of dim fields passes for
     sharpness. Hence pixels are added up two by two first. Strips of rows, half of the field, stand
     for all of it; what differs between them has no say.
-    cells : labels (H, W), 0 outside.
+    cells : labels (H, W), 0 outside. ceilings : of the channels' cameras, as by `camera_ceiling`.
     """
     height, width = (length // 2 * 2 for length in field.shape[1:])
     high = min(height, _STRIP)
@@ -101,14 +102,13 @@ def measure_field(
     measures = np.zeros((3, len(field)))
     roots: list[NDArray[np.float32]] = []
     glare = np.array(len(field) > 1)
-    for channel, plane in enumerate(field):
-        some = plane[::5, ::5].ravel()
+    for channel, (plane, ceiling) in enumerate(zip(field, ceilings, strict=True)):
+        some, own = plane[::5, ::5].ravel(), plane[::5, ::5][inside]
         places = [len(some) // 10, len(some) // 2]
-        background, middle = np.partition(some, places)[places].astype(np.float64)
-        own = plane[::5, ::5][inside]
-        # Where cells are as dark as the field, noise shall not be cut off.
-        level = max(middle, float(np.median(own)) if len(own) else 0.0) - background
-        ceiling = camera_ceiling(plane.max())
+        background, level = np.partition(some, places)[places].astype(np.float64)
+        if len(own):
+            # Where cells are as dark as the field, noise shall not be cut off.
+            level = max(level, np.partition(own, len(own) // 2)[len(own) // 2])
         saturated = 0.0 if ceiling is None else np.count_nonzero(plane == ceiling) / plane.size
         measures[:2, channel] = background, saturated
         strips = np.stack([plane[start : start + high, :width] for start in starts])
@@ -116,7 +116,8 @@ def measure_field(
         rows += strips[:, 1::2]
         light = rows[..., 0::2] + rows[..., 1::2]
         light -= 4 * background
-        highest = 4 * _GLARE * level if len(own) and level > 0 else np.inf
+        above = level - background
+        highest = 4 * _GLARE * above if len(own) and above > 0 else np.inf
         glare = glare & (light > highest)
         roots.append(np.sqrt(np.clip(light, 0, highest, out=light), out=light))
     counts = None
@@ -218,17 +219,18 @@ def difference(
     found = np.empty((len(pairs), count))
     for part in _blocks(tiles):
         levels = tiles[part].astype(np.float64)
-        if where is None:
-            levels -= levels.mean(axis=(2, 3), keepdims=True)
-        else:
-            here = where[part, None]
-            n_pixels = np.maximum(here.sum(axis=(2, 3), keepdims=True), 1)
-            levels *= here
-            levels -= levels.sum(axis=(2, 3), keepdims=True) / n_pixels
-            levels *= here
-        power = np.einsum("ncyx,ncyx->cn", levels, levels)
+        n_pixels = np.full(len(levels), levels[0, 0].size)
+        if where is not None:
+            levels *= where[part, None]
+            n_pixels = np.maximum(where[part].sum(axis=(1, 2)), 1)
+        total = levels.sum(axis=(2, 3)).T
+        squares = np.einsum("ncyx,ncyx->cn", levels, levels)
+        # Sums of whole numbers are exact: what is left of a constant channel is rounding alone.
+        power = squares - total**2 / n_pixels
+        power[power < 1e-12 * squares] = 0
         for pair, (a, b) in enumerate(pairs):
             shared = np.einsum("nyx,nyx->n", levels[:, a], levels[:, b])
+            shared -= total[a] * total[b] / n_pixels
             both = np.sqrt(power[a] * power[b])
             found[pair, part] = np.divide(shared, both, out=np.zeros_like(both), where=both > 0)
     return 1 - found.min(axis=0)

@@ -68,7 +68,7 @@ class FieldCutter:
             masks,
             labels,
             cells,
-            measure_field(field, found.cells),
+            measure_field(field, found.cells, ceilings),
             found.found,
             found.n_cells,
             dict(found.dropped),
