@@ -12,7 +12,7 @@ from vae_sci.config import TilesSettings
 from vae_sci.errors import InputError, SettingsError
 from vae_sci.images.quality import Moments, difference, focus, moments
 
-BACKGROUND, CELL, NEIGHBOUR = 0, 1, 2  # values of a mask
+CELL, NEIGHBOUR = 1, 2  # values of a mask; background: 0
 
 
 def tile_pixels(settings: TilesSettings, pixel_size_um: float | None) -> int:
@@ -57,8 +57,9 @@ def crop_masks(
     """Masks (N, size, size): 1 the cell itself, whose label is in `labels` (N,), 2 other cells."""
     windows = crop(cells, first, size)
     own = windows == labels.astype(cells.dtype)[:, None, None]
-    others = np.where(windows > 0, np.uint8(NEIGHBOUR), np.uint8(BACKGROUND))
-    return np.where(own, np.uint8(CELL), others)
+    masks = (windows > 0).view(np.uint8) * np.uint8(NEIGHBOUR)
+    masks -= own.view(np.uint8) * np.uint8(NEIGHBOUR - CELL)
+    return masks
 
 
 def tile_quality(
