@@ -194,6 +194,17 @@ def test_planes_are_a_convolution_in_values_and_gradients():
         torch.testing.assert_close(own, theirs)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_planes_keep_the_type_of_their_input_under_autocast(kind: torch.dtype):
+    layer = Planes(5, 7)
+    x = torch.randn(2, 5, 6, 4, dtype=kind, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = layer(x)
+    made.sum().backward()
+    assert made.dtype == x.grad.dtype == kind
+    assert layer.weight.grad.dtype == torch.float32
+
+
 def test_the_view_loss_is_log_n_by_chance_and_vanishes_when_views_find_each_other():
     n = 8
     same = torch.ones(n, 3)

@@ -39,7 +39,7 @@ class Planes(nn.Conv2d):
     one feature after the other, and its gradient back.
 
     The same numbers as those of `conv`, but nothing is turned over in memory in between: on a CPU
-    that took a third of a training step (docs/decisions.md).
+    that took an eighth of a training step (docs/decisions.md). In the type of its input.
     """
 
     def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0) -> None:
@@ -52,7 +52,10 @@ class Planes(nn.Conv2d):
         assert self.bias is not None
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
         weight, bias = (part.to(x.dtype) for part in (self.weight.flatten(1), self.bias))
-        return _Planes.apply(pixels, weight, bias).unflatten(2, x.shape[2:])  # type: ignore[no-any-return]
+        # Autocast would choose another type on the way there than on the way back.
+        with torch.autocast(x.device.type, enabled=False):
+            made: Tensor = _Planes.apply(pixels, weight, bias)
+        return made.unflatten(2, x.shape[2:])
 
 
 class _Planes(torch.autograd.Function):
