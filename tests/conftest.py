@@ -147,12 +147,23 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_project(new_project: Callable[[], Path]) -> Path:
-    """A project folder in which the whole workflow ran on the tiny simulated screen."""
-    folder = new_project()
-    done = run_in(folder, "snakemake", "--cores", "2", "--configfile", "tiny.yaml")
-    assert done.returncode == 0, done.stderr + done.stdout
-    return folder
+def tiny_project(new_project: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder in which the whole workflow ran on the tiny simulated screen.
+
+    It runs once; each of the tests' processes has a copy, times of change included.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of the processes of this run
+    made = base / "tiny_project"
+    with FileLock(base / "tiny_project.lock"):
+        if not made.exists():
+            folder = new_project()
+            done = run_in(folder, "snakemake", "--cores", "2", "--configfile", "tiny.yaml")
+            assert done.returncode == 0, done.stderr + done.stdout
+            folder.rename(made)
+    own = tmp_path_factory.mktemp("tiny") / "project"
+    return Path(shutil.copytree(made, own, symlinks=True))
 
 
 @pytest.fixture(scope="session")
