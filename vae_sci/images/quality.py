@@ -92,7 +92,7 @@ def measure_field(
     and bright in all channels, would else speak for the whole field: it is left out, and what is as
     bright in one channel is cut off. Smoothed by 2 pixels: by 1, the noise of dim fields passes for
     sharpness. Hence pixels are added up two by two first. Strips of rows stand for all of it, every
-    second one or, of a tall field, every third; what differs between them has no say.
+    second one or, of 1,000 rows and more, every third; what differs between them has no say.
     cells : labels (H, W), 0 outside. ceilings : of the channels' cameras, as by `camera_ceiling`.
     """
     height, width = (length // 2 * 2 for length in field.shape[1:])
