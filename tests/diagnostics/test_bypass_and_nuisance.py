@@ -114,3 +114,18 @@ def test_single_pixels_move_as_far_as_another_cell_lies():
     found = nuisance_sensitivity(dataclasses.replace(held, levels=noise), seed=0)
     assert found["quarter_turns"] == pytest.approx(1, abs=0.05)
     assert found["shifts"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_number_told_on_a_larger_scale_does_not_hide_what_moves():
+    """Of two numbers, means stay and single pixels move: whichever is the larger."""
+
+    def read(scale: float):
+        # At an sd of more than 0.1, so that no number counts as unused.
+        return sensitivity(
+            lambda x: torch.cat([scale * x.mean(dim=(2, 3)), 100 * x[:, :, 4, 4]], dim=1)
+        )
+
+    found = read(100)
+    assert found["quarter_turns"] > 0.1
+    for name, value in read(1e5).items():
+        assert value == pytest.approx(found[name], rel=1e-3)

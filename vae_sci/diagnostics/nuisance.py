@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_sci.diagnostics.held_out import BATCH, HeldOut
+from vae_sci.phenotypes.normalize import FLOOR
 from vae_sci.training.augment import augment, disc, turned_disc
 
 SHIFT = 2  # pixels
@@ -17,6 +18,10 @@ ANGLES = 4  # drawn per cell
 @torch.no_grad()
 def nuisance_sensitivity(held: HeldOut, seed: int) -> dict[str, float]:
     """Mean distance in z between two views of a cell, in mean distances between random cells.
+
+    Every number of z counts in its sd over the cells, as it does in phenotypes, where z is
+    normalised: what nuisances leave alone, told on a larger scale, would lower distances in z as
+    it is and make nothing better (docs/decisions.md).
 
     quarter_turns : the tile and it turned by 90, 180 and 270 degrees.
     angles : on a central disc, the same fill outside for both, at random angles.
@@ -42,13 +47,13 @@ def nuisance_sensitivity(held: HeldOut, seed: int) -> dict[str, float]:
         "angles": (round_, [turned() for _ in range(ANGLES)]),
         "shifts": (whole, [moved(*step) for step in steps]),
     }
-    return {
-        name: float(
-            torch.stack([(_encoded(held, view) - own).norm(dim=1).mean() for view in others]).mean()
-            / (own - own.roll(1, dims=0)).norm(dim=1).mean()
-        )
-        for name, (own, others) in views.items()
-    }
+    found = {}
+    for name, (own, others) in views.items():
+        sd = own.std(dim=0, correction=0).clamp(min=FLOOR)
+        moved_by = torch.stack([((_encoded(held, x) - own) / sd).norm(dim=1) for x in others])
+        apart = ((own - own.roll(1, dims=0)) / sd).norm(dim=1)
+        found[name] = float(moved_by.mean() / apart.mean())
+    return found
 
 
 def _encoded(held: HeldOut, x: Tensor) -> Tensor:

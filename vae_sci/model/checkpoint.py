@@ -12,7 +12,7 @@ from vae_sci.files import publish, write_json
 from vae_sci.likelihoods import CameraNoise, GreyLevels
 from vae_sci.model.vae import VAE, Scaling
 
-FORMAT = 5
+FORMAT = 6
 
 
 def save_model(model: VAE, weights: dict[str, Any], card: dict[str, Any], folder: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-WINDOW = 8  # pixels: the second scale of `coherence`
+WINDOW = 7  # squares of 2 × 2 pixels, so 8 pixels: the second scale of `coherence`
 CENTRE = 0.15  # sd of the weight by which the tile's middle counts, in edges of the tile
 
 
@@ -85,8 +85,12 @@ def coherence(x: Tensor) -> Tensor:
     down, up = x[:, :, 1:, 1:] - x[:, :, :-1, :-1], x[:, :, :-1, 1:] - x[:, :, 1:, :-1]
     tensor = (down * down, up * up, down * up)
     size = min(WINDOW, *down.shape[2:])
+    step = (size + 1) // 2
     whole = anisotropy(*(t.mean(dim=(2, 3), keepdim=True) for t in tensor))
-    windows = anisotropy(*(F.avg_pool2d(t, size, max(1, size // 2)) for t in tensor))
+    # What no window reaches is left out alike at both ends, so that turned tiles read the same.
+    spare = [(edge - size) % step // 2 for edge in down.shape[2:]]
+    parts = (t[:, :, spare[0] :, spare[1] :] for t in tensor)
+    windows = anisotropy(*(F.avg_pool2d(t, size, step) for t in parts))
     return torch.cat([whole, windows], dim=1)
 
 
