@@ -20,6 +20,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: one more than cores, since tests wait for SLURM, servers and locks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (cores or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that they do not keep a single process busy at the end."""
     long = {"workflow", "cluster", "browser", "test_real_run", "test_exports"}
