@@ -177,7 +177,8 @@ def _mixture(
         if coupling is None:
             return LogisticMixture(*mixture, top)
         n, c, k, *yx = mixture[0].shape
-        return CoupledLogisticMixture(*mixture, loc.new_full((n, c, c - 1, k, *yx), coupling), top)
+        after = [loc.new_full((n, c - 1 - j, k, *yx), coupling) for j in range(c - 1)]
+        return CoupledLogisticMixture(*mixture, after, top)
 
     return make
 

@@ -197,12 +197,11 @@ def test_channels_are_coupled_as_under_even_light() -> None:
     even, seen = likelihood(raw(likelihood)), likelihood(raw(likelihood), light)
     assert isinstance(even, CoupledLogisticMixture)
     assert isinstance(seen, CoupledLogisticMixture)
-    levels = 600 + 200 * torch.rand(3, 1, 8, 6, generator=torch.Generator().manual_seed(1))
+    levels = 600 + 200 * torch.rand(3, 2, 8, 6, generator=torch.Generator().manual_seed(1))
     gain, dark = light
-    under_light = levels * gain[:, :1] + dark[:, :1] * (1 - gain[:, :1])
-    moved = even._shifted(1, levels)
-    expected = moved * gain[:, 1, None] + (dark * (1 - gain))[:, 1, None]
-    torch.testing.assert_close(seen._shifted(1, under_light), expected, rtol=1e-4, atol=1e-2)
+    under_light = levels * gain + dark * (1 - gain)
+    expected = even._shifted(levels) * gain[:, :, None] + (dark * (1 - gain))[:, :, None]
+    torch.testing.assert_close(seen._shifted(under_light), expected, rtol=1e-4, atol=1e-2)
 
 
 def test_evened_levels_are_those_under_even_light_and_never_negative() -> None:

@@ -79,12 +79,15 @@ def coupled(n_levels: int, channels: int, spread: float) -> tuple[CoupledLogisti
     joint = torch.cartesian_prod(*[torch.arange(n_levels)] * channels).view(-1, channels, 1, 1)
     n = len(joint)
     logits, means = torch.randn(2, 1, channels, 2, 1, 1, generator=generator).double()
-    coupling = torch.randn(1, channels, channels - 1, 2, 1, 1, generator=generator).double()
+    coupling = [
+        0.6 * torch.randn(1, channels - 1 - j, 2, 1, 1, generator=generator).double()
+        for j in range(channels - 1)
+    ]
     at = CoupledLogisticMixture(
         logits.expand(n, -1, -1, -1, -1),
         ((n_levels - 1) / 2 + spread * means).expand(n, -1, -1, -1, -1),
         torch.full((n, channels, 2, 1, 1), math.log(spread), dtype=torch.float64),
-        (0.6 * coupling).expand(n, -1, -1, -1, -1, -1),
+        [one.expand(n, -1, -1, -1, -1) for one in coupling],
         torch.tensor(n_levels - 1).view(1, 1, 1),
     )
     return at, joint
@@ -127,7 +130,7 @@ def test_coupled_samples_follow_the_joint_mass() -> None:
 
 def test_without_coupling_nothing_changes() -> None:
     logits, means, log_scales = random_params(3)
-    zero = torch.zeros(4, 2, 1, 3, 5, 6).double()
+    zero = [torch.zeros(4, 1, 3, 5, 6).double()]
     apart = LogisticMixture(logits, means, log_scales, TOP)
     together = CoupledLogisticMixture(logits, means, log_scales, zero, TOP)
     levels = random_levels()
@@ -138,12 +141,12 @@ def test_without_coupling_nothing_changes() -> None:
 
 def test_coupling_has_the_gradient_of_the_value() -> None:
     generator = torch.Generator().manual_seed(9)
-    coupling = 0.3 * torch.randn(4, 3, 2, 2, 1, 2, generator=generator).double()
+    first, second = (0.3 * torch.randn(4, n, 2, 1, 2, generator=generator).double() for n in (2, 1))
     logits, means, log_scales = torch.randn(3, 4, 3, 2, 1, 2, generator=generator).double()
     levels = torch.randint(0, 256, (4, 3, 1, 2), generator=generator)
-    inputs = [logits, 120 + 60 * means, 3 + 0.3 * log_scales, coupling]
+    inputs = [logits, 120 + 60 * means, 3 + 0.3 * log_scales, first, second]
     assert torch.autograd.gradcheck(
-        lambda *p: CoupledLogisticMixture(*p, TOP).log_prob(levels),
+        lambda *p: CoupledLogisticMixture(*p[:3], p[3:], TOP).log_prob(levels),
         [p.requires_grad_() for p in inputs],
         rtol=1e-4,
     )

@@ -100,7 +100,8 @@ class CoupledLogisticMixture(LogisticMixture):
 
     Parameters
     ----------
-    coupling : (N, C, C − 1, K, H, W); entries at j ≥ c are not read.
+    coupling : for every channel j but the last, that of the channels after it with it,
+        (N, C − 1 − j, K, H, W).
     """
 
     def __init__(
@@ -108,36 +109,44 @@ class CoupledLogisticMixture(LogisticMixture):
         logits: Tensor,
         means: Tensor,
         log_scales: Tensor,
-        coupling: Tensor,
+        coupling: Sequence[Tensor],
         top: Tensor,
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(logits, means, log_scales, top, validate_args=validate_args)
-        self.coupling = at_least_float32(coupling)
+        self.coupling = [at_least_float32(one) for one in coupling]
 
     def _log_mass(self, levels: Tensor) -> Tensor:
-        shifted = [
-            self._shifted(channel, levels[..., :channel, :, :])
-            for channel in range(self.batch_shape[CHANNELS])
-        ]
-        means = torch.stack(shifted, COMPONENTS - 1)
-        uncoupled = LogisticMixture(self.logits, means, self.log_scales, self.top)
-        return uncoupled._log_mass(levels)
+        means = self._shifted(levels)
+        return LogisticMixture(self.logits, means, self.log_scales, self.top)._log_mass(levels)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Levels, int32, ``sample_shape + batch_shape``; channel by channel."""
         shape = torch.Size(sample_shape) + self.batch_shape
-        drawn = torch.empty(shape, dtype=torch.int32, device=self.top.device)
+        drawn = torch.zeros(shape, dtype=torch.int32, device=self.top.device)
         top = self.top.expand(shape[CHANNELS], 1, 1)
         with torch.no_grad():
             for channel in range(shape[CHANNELS]):
                 own = slice(channel, channel + 1)
+                means = self._shifted(drawn)[..., own, :, :, :]
+                means = means.expand(*sample_shape, -1, -1, -1, -1, -1)
                 logits, log_scales = self.logits[:, own], self.log_scales[:, own]
-                means = self._shifted(channel, drawn[..., :channel, :, :]).unsqueeze(COMPONENTS - 1)
                 logits, log_scales = logits.expand_as(means), log_scales.expand_as(means)
                 alone = LogisticMixture(logits, means, log_scales, top[own])
                 drawn[..., own, :, :] = alone.sample()
         return drawn
+
+    def _shifted(self, levels: Tensor) -> Tensor:
+        """Means (…, N, C, K, H, W), each channel's given the levels (…, N, C, H, W) before it."""
+        # One unbind each, not slices: a slice's gradient would fill the whole with zeros.
+        own, logits = self.means.unbind(1), self.logits.unbind(1)
+        means = list(own)
+        for j, coupling in enumerate(self.coupling):
+            expected = (logits[j].softmax(1) * own[j]).sum(1)
+            excess = (levels[..., j, :, :] - expected).unsqueeze(COMPONENTS)
+            for c, by in enumerate(coupling.unbind(1), start=j + 1):
+                means[c] = means[c] + by * excess
+        return torch.stack(torch.broadcast_tensors(*means), COMPONENTS - 1)
 
     @property
     def variance(self) -> Tensor:
@@ -146,21 +155,13 @@ class CoupledLogisticMixture(LogisticMixture):
         # Cov(x_c, x_j) = Σ_k π_ck coupling_ck · Cov(x_<c, x_j): the shift alone is shared.
         rows: list[list[Tensor]] = []
         for c in range(self.batch_shape[CHANNELS]):
-            by = [self.coupling[:, c, j] for j in range(c)]
+            by = [self.coupling[j][:, c - j - 1] for j in range(c)]
             among = [[rows[max(i, j)][min(i, j)] for j in range(c)] for i in range(c)]
             pull = [sum(by[i] * among[i][j].unsqueeze(1) for i in range(c)) for j in range(c)]
             shared = [(weights[:, c] * p).sum(1) for p in pull]
             moved = sum((weights[:, c] * p * b).sum(1) for p, b in zip(pull, by, strict=True))
             rows.append([*shared, own[:, c] + moved])
         return torch.stack([row[-1] for row in rows], CHANNELS)
-
-    def _shifted(self, channel: int, earlier: Tensor) -> Tensor:
-        """Means (…, N, K, H, W) of a channel, given the levels (…, N, channel, H, W) before it."""
-        weights = self.logits[:, :channel].softmax(COMPONENTS)
-        excess = earlier - (weights * self.means[:, :channel]).sum(COMPONENTS)
-        coupling = self.coupling[:, channel, :channel]
-        shift = (coupling * excess.unsqueeze(COMPONENTS)).sum(COMPONENTS - 1)
-        return self.means[:, channel] + shift
 
 
 class LogisticMixtureLikelihood(Likelihood):
@@ -210,10 +211,13 @@ class LogisticMixtureLikelihood(Likelihood):
         # The levels were checked when they were made from counts: `GreyLevels.to_steps`.
         if not (self.coupling and raw):
             return LogisticMixture(*mixture, self.top, validate_args=False)
-        ratio = scale.unsqueeze(1) / scale[:-1]  # (C, C − 1, 1, 1, 1): levels per level
-        coupling = torch.stack(raw, 2).tanh() * ratio
-        if light is not None:
-            coupling = coupling * (gain / light.gain[:, None, :-1]).unsqueeze(3)
+        coupling = []
+        for j, one in enumerate(raw):
+            # Of the channels after j, levels per level of channel j.
+            told = one[:, j + 1 :].tanh() * (scale[j + 1 :] / scale[j])
+            if light is not None:
+                told = told * (gain[:, j + 1 :] / gain[:, j : j + 1])
+            coupling.append(told)
         return CoupledLogisticMixture(*mixture, coupling, self.top, validate_args=False)
 
 
