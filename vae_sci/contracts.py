@@ -978,7 +978,9 @@ COMPARISON = Contract(
         Column("frc", "float64", "Fourier ring correlation, 0.1 to 0.2 cycles per pixel"),
         Column("power", "float64", "power over that of the tiles, the same band"),
         Column("checkerboard", "float64", "power of patterns of period 2 over their neighbours'"),
-        Column("quarter_turns", "float64", "how far z moves, in distances between random cells"),
+        Column(
+            "quarter_turns", "float64", "how far z moves, over how far another cell lies (z in sds)"
+        ),
         Column("angles", "float64", "the same, other angles on a central disc"),
         Column("shifts", "float64", "the same, shifts of 2 pixels"),
         Column(

@@ -28,9 +28,9 @@ MEANINGS = {
     "frc": "Fourier ring correlation of reconstruction and tile, 0.1 to 0.2 cycles per pixel",
     "power": "power of the reconstruction over that of the tile, the same band",
     "checkerboard": "power of the reconstruction's patterns of period 2 over their neighbours'",
-    "quarter_turns": "how far z moves when a tile is turned by quarters",
-    "angles": "how far z moves when a tile is turned by other angles, on a central disc",
-    "shifts": "how far z moves when a tile is shifted by 2 pixels",
+    "quarter_turns": "how far z, in sds, moves when a tile is turned by quarters",
+    "angles": "how far z, in sds, moves when a tile's central disc is turned by other angles",
+    "shifts": "how far z, in sds, moves when a tile is shifted by 2 pixels",
 }
 UNITS = {
     "bits": "bits per pixel and channel",
