@@ -29,9 +29,9 @@ With `--minutes M` the default model and its variants (variants.py: other likeli
 consistency; `--variants` names some) are trained for M minutes each on the tiles of the run, into
 the work folder (beside FILE), where they are taken up again. Then there are three tables more: what
 each variant pays for the held-out tiles in bits, how much of it is rate, whether z is bypassed, how
-sharp reconstructions are and how far nuisances move z (1: as far as another cell); what lossless
-codecs pay for the same tiles; and the mechanisms by z of each variant. Differences are then those
-of the first variant, by default the default model.
+sharp reconstructions are and how far nuisances move z (1: as far as another cell, in sds of z);
+what lossless codecs pay for the same tiles; and the mechanisms by z of each variant. Differences
+are then those of the first variant, by default the default model.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     DEFAULT: ({}, {}),
     "none": ({"decoder": {"skip": "none"}}, {}),
     "latent": ({"decoder": {"skip": "latent"}}, {}),
-    "consistency": ({}, {"consistency": 200_000.0}),
+    "consistency": ({}, {"consistency": 300_000.0}),
     **{
         name: ({"likelihood": {"name": name}}, {})
         for name in _LIKELIHOODS

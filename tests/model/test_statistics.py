@@ -43,12 +43,16 @@ def test_as_many_numbers_as_the_docstring_says(channels: int, size: int, octaves
     assert found.isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (32, 48), (20, 36), (4, 8)])
-def test_turned_and_mirrored_tiles_have_the_same_statistics(shape: tuple[int, int]):
+# Of edges that are no multiples of 4, windows leave gradients over.
+@pytest.mark.parametrize(
+    ("shape", "octaves"), [((64, 64), 4), ((32, 48), 2), ((4, 8), 2), ((18, 18), 1), ((16, 22), 1)]
+)
+def test_turned_and_mirrored_tiles_have_the_same_statistics(shape: tuple[int, int], octaves: int):
     x = textured(2, 3, *shape)
-    expected = tile_statistics(x, 2)
+    expected = tile_statistics(x, octaves)
     for other in (x.rot90(1, (2, 3)), x.rot90(2, (2, 3)), x.flip(3), x.flip(2), x.mT):
-        torch.testing.assert_close(tile_statistics(other, 2), expected, rtol=1e-4, atol=1e-5)
+        found = tile_statistics(other, octaves)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_tiles_without_texture_or_of_few_pixels_have_finite_statistics():

@@ -19,9 +19,9 @@ ANGLES = 4  # drawn per cell
 def nuisance_sensitivity(held: HeldOut, seed: int) -> dict[str, float]:
     """Mean distance in z between two views of a cell, in mean distances between random cells.
 
-    Every number of z counts in its sd over the cells, as it does in phenotypes, where z is
-    normalised: what nuisances leave alone, told on a larger scale, would lower distances in z as
-    it is and make nothing better (docs/decisions.md).
+    Every number of z counts in its sd over the cells (or in 0.1, where it is less), much as in
+    phenotypes, where z is normalised: what nuisances leave alone, told on a larger scale, would
+    lower distances in z as it is and make nothing better (docs/decisions.md).
 
     quarter_turns : the tile and it turned by 90, 180 and 270 degrees.
     angles : on a central disc, the same fill outside for both, at random angles.

@@ -77,9 +77,9 @@ def _comparison(results: Path, table: pd.DataFrame) -> Picture:
         "The models of this run on the same held-out cells",
         "Bits count distortion and all rates, per pixel and channel on raw grey levels: fewer is "
         "better. Fourier ring correlation of reconstruction and tile, mean over channels; the "
-        "tile's camera noise lowers it. Distances that z moves are in distances between random "
-        f"cells. Framed images are {SYNTHETIC}: predicted means, without camera noise. "
-        + images.contrast_note(channels, contrast),
+        "tile's camera noise lowers it. How far z moves is told over how far another cell lies, "
+        f"every number of z in its sd. Framed images are {SYNTHETIC}: predicted means, without "
+        "camera noise. " + images.contrast_note(channels, contrast),
         legend=images.channel_legend(channels),
         synthetic=True,
     )
