@@ -23,7 +23,6 @@ from vae_sci.report.style import (
     canvas,
     drawing,
     finish,
-    number,
     save,
     shorten,
 )
@@ -135,7 +134,7 @@ def _bars(
         axis.barh(place, values, each * 0.9, color=CATEGORIES[k], label=column)
         for y, value in zip(place, values, strict=True):
             if np.isfinite(value):
-                axis.text(max(value, 0), y, f" {number(value)}", va="center", fontsize=6)
+                axis.text(max(value, 0), y, f" {value:.3f}", va="center", fontsize=6)
     axis.set_ylim(len(table) - 0.5, -0.5)
     axis.set_yticks([])
     if limits:
