@@ -14,7 +14,7 @@ from vae_sci.likelihoods import GreyLevels
 from vae_sci.model.objective import score, view_loss
 from vae_sci.model.vae import VAE, Scaling
 
-CHANNELS, BATCH = 3, 64
+CHANNELS, BATCH = 3, TrainingSettings().batch_size
 
 
 def make_model(size: int, device: str) -> VAE:

@@ -276,7 +276,12 @@ class TrainingSettings(Room):
     """How the model is fitted."""
 
     epochs: int = Field(60, ge=1, description="passes over the training tiles")
-    batch_size: int = Field(64, ge=1, description="tiles per step, over all devices together")
+    batch_size: int = Field(
+        32,
+        ge=1,
+        description="tiles per step, over all devices together; few make more of a small screen, "
+        "many pass faster over a large one on a GPU",
+    )
     learning_rate: float = Field(3e-3, gt=0, description="peak step size of AdamW")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay")
     warmup: Fraction = Field(0.05, description="share of all steps over which the rate rises")
@@ -285,7 +290,7 @@ class TrainingSettings(Room):
         1.0, ge=0, description="weight of the rates of the skip latents u (ladder); 1: the ELBO"
     )
     beta_warmup: Fraction = Field(
-        0.2, description="share of all steps over which both rise linearly from 0"
+        0.5, description="share of all steps over which both rise linearly from 0"
     )
     free_bits: float = Field(
         0.0,
