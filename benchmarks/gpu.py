@@ -112,7 +112,7 @@ def differences(device: str, bf16: bool, size: int = 64) -> dict[str, float]:
     """Largest relative difference to the CPU in float32 of what the model says of 64 tiles."""
     found = []
     for place, cast in (("cpu", False), (device, bf16)):
-        model, levels = make_model(size, place).eval(), make_levels(size, place)
+        model, levels = make_model(size, place).eval(), make_levels(size, place, 64)
         draw = torch.Generator().manual_seed(3)
         for weight in model.parameters():
             # As initialised, the blocks are silent and would hide a difference.

@@ -3,8 +3,9 @@
     python benchmarks/model_speed.py --json FILE [--rounds N] [--threads N]
 
 The counted arithmetic per second of a training step of the default model (its batch of tiles of
-64 × 64 × 3) over that of a plain stack of 3 × 3 convolutions of the same widths. The two take turns, so that
-what else the machine does hits both; the ratio is the median over rounds, with quartiles.
+64 × 64 × 3) over that of a plain stack of 3 × 3 convolutions of the same widths. The two take
+turns, so that what else the machine does hits both; the ratio is the median over rounds, with
+quartiles.
 """
 
 from __future__ import annotations
