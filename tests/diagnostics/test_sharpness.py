@@ -11,6 +11,7 @@ from vae_sci.diagnostics.sharpness import (
     band_mean,
     checkerboard,
     fourier_rings,
+    period_two_power,
     resolution,
 )
 from vae_sci.errors import InputError
@@ -131,6 +132,19 @@ def test_a_planted_checkerboard_is_found(pattern: str):
     found = checkerboard(images)
     assert found[0] < 1.5
     assert found[1] > 5
+
+
+@pytest.mark.parametrize("contrast", [0.1, 1.0])
+def test_period_two_power_is_that_of_a_planted_checkerboard(contrast: float):
+    """Under white noise of sd s, the bin of a pattern ±c s has c² · (Σ w)² / Σ w² its power."""
+    reference = noise(19, 400, 1, SIZE, SIZE)
+    window = np.sin(np.pi * (np.arange(SIZE) + 0.5) / SIZE) ** 2
+    window = window[:, None] * window
+    gain = window.sum() ** 2 / (window**2).sum()
+    pattern = contrast * (-1.0) ** np.add(*np.mgrid[:SIZE, :SIZE])
+    images = np.broadcast_to(pattern, reference.shape)
+    assert period_two_power(images, reference) == pytest.approx(contrast**2 * gain, rel=0.2)
+    assert period_two_power(0.1 * reference, reference) == pytest.approx(0.01)
 
 
 def test_what_upsampling_leaves():

@@ -14,7 +14,7 @@ from vae_sci.contracts import DIAGNOSTICS, RINGS
 from vae_sci.diagnostics.bypass import measure_bypass
 from vae_sci.diagnostics.held_out import HeldOut, open_held_out
 from vae_sci.diagnostics.nuisance import nuisance_sensitivity
-from vae_sci.diagnostics.sharpness import band_mean, checkerboard, fourier_rings
+from vae_sci.diagnostics.sharpness import band_mean, checkerboard, fourier_rings, period_two_power
 from vae_sci.errors import DiagnosticsError
 from vae_sci.model.objective import Terms, bound
 from vae_sci.tiles.store import store_about
@@ -28,6 +28,7 @@ MEANINGS = {
     "frc": "Fourier ring correlation of reconstruction and tile, 0.1 to 0.2 cycles per pixel",
     "power": "power of the reconstruction over that of the tile, the same band",
     "checkerboard": "power of the reconstruction's patterns of period 2 over their neighbours'",
+    "period_two_power": "power of the reconstruction's patterns of period 2 over the tile's",
     "quarter_turns": "how far z, in sds, moves when a tile is turned by quarters",
     "angles": "how far z, in sds, moves when a tile's central disc is turned by other angles",
     "shifts": "how far z, in sds, moves when a tile is shifted by 2 pixels",
@@ -148,6 +149,7 @@ def _sharpness(held: HeldOut, channels: list[str]) -> tuple[pd.DataFrame, dict[s
         "frc": float(band_mean(rings.correlation, rings.frequency).mean()),
         "power": float(np.nanmean(band_mean(rings.power_ratio, rings.frequency))),
         "checkerboard": float(np.max(checkerboard(images))),
+        "period_two_power": float(np.nanmax(period_two_power(images, reference))),
     }
 
 

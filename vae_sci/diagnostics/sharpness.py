@@ -111,25 +111,47 @@ def checkerboard(images: NDArray[np.number]) -> Array:
     the three frequencies of period 2, (0, ½), (½, 0) and (½, ½) cycles per pixel: there the power
     summed over all images is divided by the median of the bins 2 to 4 away (1 bin away, the window
     still shows the peak). The largest of the three ratios: about 1 or below without a
-    checkerboard; above about 3 look at the images.
+    checkerboard; above about 3 look at `period_two_power`: a smooth image has next to no power
+    there, and many times that may still be nothing.
     """
+    power = _summed_power(images)
     height, width = images.shape[-2:]
-    power = np.zeros((*images.shape[1:-2], height, width))
-    for start in range(0, len(images), BLOCK):
-        power += (np.abs(_transform(images[start : start + BLOCK])) ** 2).sum(axis=0)
     away = np.array([-4, -3, -2, 2, 3, 4])
     square_y, square_x = np.meshgrid(away, away)
+    # On an axis, beside it along the axis: the edges of images put a cross into spectra.
+    beside = ((0, away), (away, 0), (square_y, square_x))
     ratios = []
-    for y, x, dy, dx in (
-        # On an axis, beside it along the axis: the edges of images put a cross into spectra.
-        (0, width // 2, 0, away),
-        (height // 2, 0, away, 0),
-        (height // 2, width // 2, square_y, square_x),
-    ):
+    for (y, x), (dy, dx) in zip(_period_two(height, width), beside, strict=True):
         around = power[..., (y + dy) % height, (x + dx) % width]
         around = around.reshape(*power.shape[:-2], -1)
         ratios.append(power[..., y, x] / np.median(around, axis=-1))
     return np.max(ratios, axis=0)
+
+
+def period_two_power(images: NDArray[np.number], reference: NDArray[np.number]) -> Array:
+    """Power of patterns that repeat every 2 pixels over that of the reference there: (…).
+
+    Both (N, …, H, W), as in `checkerboard`. The largest of the ratios at the three frequencies of
+    period 2; NaN or infinite where the reference has no power. A camera's image has mostly noise
+    there, and 1 is little: over 64 × 64 pixels, what ±s all over does under noise of sd 43 s.
+    """
+    own, other = _summed_power(images), _summed_power(reference)
+    places = _period_two(*images.shape[-2:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.max([own[..., y, x] / other[..., y, x] for y, x in places], axis=0)
+
+
+def _period_two(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Bins of a spectrum (height, width), both even, that are patterns of period 2."""
+    return (0, width // 2), (height // 2, 0), (height // 2, width // 2)
+
+
+def _summed_power(images: NDArray[np.number]) -> Array:
+    """Power spectra of images (N, …, H, W), summed over N: (…, H, W)."""
+    power = np.zeros(images.shape[1:])
+    for start in range(0, len(images), BLOCK):
+        power += (np.abs(_transform(images[start : start + BLOCK])) ** 2).sum(axis=0)
+    return power
 
 
 def _transform(images: NDArray[np.number]) -> NDArray[np.complex128]:
