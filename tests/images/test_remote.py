@@ -9,10 +9,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from obstore.store import S3Store
 
 from vae_sci.config import ImagesSettings, PlateRow, TilesSettings
 from vae_sci.contracts import FIELDS, MEASURED_CELLS
-from vae_sci.errors import InputError
+from vae_sci.errors import InputError, VaeSciError
 from vae_sci.images.index import index_plate
 from vae_sci.images.read import open_image, read_field, read_planes
 from vae_sci.images.remote import list_remote
@@ -368,6 +370,29 @@ def test_who_gives_no_credentials_reads_what_is_open(
         np.testing.assert_array_equal(read_planes(uri).counts, tiffs[name])
     finally:
         bucket.ask_for_signatures(True)
+
+
+def test_a_failure_is_told_when_no_other_request_is_under_way() -> None:
+    """Answers that come when Python is ending abort it (SIGABRT in place of exit status 1)."""
+    asked, answered = [], []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) > 1:
+                time.sleep(1)
+            answered.append(self.path)
+            self.send_error(403 if len(answered) == 1 else 404)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(VaeSciError, match=r"plate\.zarr"):
+            read_planes(f"http://127.0.0.1:{server.server_port}/plate.zarr")
+        assert len(asked) > 1
+        assert sorted(answered) == sorted(asked)
+        server.shutdown()
 
 
 @pytest.mark.slow

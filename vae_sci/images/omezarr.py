@@ -5,6 +5,7 @@ Local folders, or URIs. https://ngff.openmicroscopy.org
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +15,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from obstore.exceptions import BaseError
+from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
 from vae_sci.errors import InputError, StorageError, VaeSciError
 from vae_sci.images.image import WHOLE, Sizes, Window, named
 from vae_sci.images.remote import cause, is_uri, store_of, unreached
 from vae_sci.images.tiff import LENGTHS, LIMIT, believable
+
+# Seconds that a failure waits for what is under way beside it.
+LONGEST_WAIT, LAST_WORD = 10.0, 0.1
 
 
 class PlateField(NamedTuple):
@@ -40,18 +45,42 @@ def reading_zarr(path: str) -> Iterator[None]:
         yield
     except VaeSciError:
         raise
-    except (FileNotFoundError, KeyError) as error:
-        raise _no_image(path, f"no such image or part of it: {cause(error)}") from error
-    except BaseError as error:
-        raise unreached(path, error) from error
-    except OSError as error:
-        raise StorageError(
+    except Exception as error:
+        if is_uri(path):
+            sync(_others_end())
+        raise _told(path, error) from error
+
+
+def _told(path: str, error: Exception) -> VaeSciError:
+    """What a failure to read `path` is called."""
+    if isinstance(error, (FileNotFoundError, KeyError)):
+        return _no_image(path, f"no such image or part of it: {cause(error)}")
+    if isinstance(error, BaseError):
+        return unreached(path, error)
+    if isinstance(error, OSError):
+        return StorageError(
             required=f"to read {path}",
             found=f"{type(error).__name__}: {error}",
             action="see to the disk, the network or the permissions, and run again",
-        ) from error
-    except Exception as error:  # damaged metadata and chunks make zarr raise nearly anything
-        raise _no_image(path, f"it cannot be decoded ({type(error).__name__}: {error})") from error
+        )
+    # Damaged metadata and chunks make zarr raise nearly anything.
+    return _no_image(path, f"it cannot be decoded ({type(error).__name__}: {error})")
+
+
+async def _others_end() -> None:
+    """Wait for the requests that were under way beside one that failed.
+
+    Zarr asks for several files at once and gives up at the first failure. An answer that comes
+    when Python is ending aborts it: the error would be told, but the exit status be another.
+    """
+    own = asyncio.current_task()
+    assert own is not None
+    own.set_name(_others_end.__name__)  # two that fail at once do not wait for each other
+    others = {t for t in asyncio.all_tasks() - {own} if t.get_name() != own.get_name()}
+    if others:
+        await asyncio.wait(others, timeout=LONGEST_WAIT)
+    # The thread that brought the last answer needs Python's lock once more.
+    await asyncio.sleep(LAST_WORD)
 
 
 def _place(path: str) -> dict[str, Any]:
