@@ -135,21 +135,25 @@ def _sharpness(held: HeldOut, channels: list[str]) -> tuple[pd.DataFrame, dict[s
         hidden = ~np.broadcast_to(held.visible.cpu().numpy(), images.shape)
         images[hidden] = reference[hidden] = 0
     rings = fourier_rings(images, reference)
+    # A channel in which the tiles have no power has no ratio.
+    power, period_two = (
+        np.where(np.isfinite(ratio), ratio, np.nan)
+        for ratio in (rings.power_ratio, period_two_power(images, reference))
+    )
     n = len(rings.frequency)
     table = pd.DataFrame(
         {
             "channel": np.repeat(channels, n),
             "frequency": np.tile(rings.frequency, len(channels)),
             "correlation": rings.correlation.ravel(),
-            "power_ratio": np.where(np.isfinite(rings.power_ratio), rings.power_ratio, np.nan)
-            .ravel(),
+            "power_ratio": power.ravel(),
         }
-    )  # fmt: skip
+    )
     return table, {
         "frc": float(band_mean(rings.correlation, rings.frequency).mean()),
-        "power": float(np.nanmean(band_mean(rings.power_ratio, rings.frequency))),
+        "power": float(np.nanmean(band_mean(power, rings.frequency))),
         "checkerboard": float(np.max(checkerboard(images))),
-        "period_two_power": float(np.nanmax(period_two_power(images, reference))),
+        "period_two_power": float(np.nanmax(period_two)),
     }
 
 
